@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Maps of the pipeline. GALE_MAP lines are rewritten by galelb/bpf/compose.py to pinned bcc tables. */
+#ifndef GALELB_MAPS_H
+#define GALELB_MAPS_H
+
+/* GALE_MAP(type, key, leaf, name, entries, flags): one line each, literal or #defined sizes. */
+
+/* services by id; written by the control plane */
+GALE_MAP("array", u32, struct gale_service, gale_services, GALE_MAX_SERVICES, 0)
+/* nodes by index; written by the control plane */
+GALE_MAP("array", u32, struct gale_node, gale_nodes, GALE_MAX_NODES, 0)
+/* next hops by index; written by the control plane */
+GALE_MAP("array", u32, struct gale_next_hop, gale_next_hops, GALE_MAX_NEXT_HOPS, 0)
+/* (interface, MAC) -> next hop index; written by the control plane */
+GALE_MAP("hash", struct gale_next_hop_key, u32, gale_next_hop_index, GALE_MAX_NEXT_HOPS, 0)
+/* all lookup tables, side by side; written by the control plane through mmap */
+GALE_MAP("array", u32, struct gale_slots, gale_slots, GALE_MAX_SLOTS, BPF_F_MMAPABLE)
+/* service id * GALE_REASONS + reason -> packets, bytes; id 0 = no service */
+GALE_MAP("percpu_array", u32, struct gale_counter, gale_service_stats, GALE_MAX_SERVICES * GALE_REASONS, 0)
+/* node index -> packets, bytes sent to it */
+GALE_MAP("percpu_array", u32, struct gale_counter, gale_node_stats, GALE_MAX_NODES, 0)
+/* events for the control plane; size in bytes */
+GALE_MAP("ringbuf", u32, struct gale_event, gale_events, GALE_EVENT_BYTES, 0)
+
+#endif
