@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base class that a forwarding plugin fills in, and what the core lends to it."""
+
+from __future__ import annotations
+
+import abc
+import mmap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import attrs
+from pydantic import BaseModel, ConfigDict
+
+from galelb.component import Component
+from galelb.model import Flow, Interface, IPAddress, Metric, Service
+
+__all__ = [
+    "BpfMap",
+    "DataPath",
+    "Forwarder",
+    "ForwardingView",
+    "HostView",
+    "MapContent",
+    "Options",
+    "PlannedNode",
+]
+
+
+class Options(BaseModel):
+    """Base of a plugin's `[plugins.<name>]` section: unknown keys are errors, values frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class BpfMap(Protocol):
+    """One pinned map, typed by the layout that the compiler returned.
+
+    A struct is a dict of its fields: integers as int (`__be16` fields as they lie in memory),
+    arrays of integers as tuples, arrays of u8 as bytes, nested structs as dicts. A plain
+    integer key or leaf is an int.
+    All methods raise MapError.
+    """
+
+    name: str
+    max_entries: int
+
+    def get(self, key: Any) -> Any | None:
+        """Return the leaf, or None; for a per-CPU map the list of leaves of all CPUs."""
+
+    def set(self, key: Any, leaf: Any) -> None:
+        """Write one entry."""
+
+    def update(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> None:
+        """Write many entries, in batches where the kernel can. Struct keys: use pairs."""
+
+    def delete(self, key: Any) -> None:
+        """Remove a hash entry; absent is fine."""
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Iterate over all entries (all elements of an array)."""
+
+    def mmap(self) -> mmap.mmap:
+        """Map a BPF_F_MMAPABLE array; the caller keeps it. Elements are padded to 8 bytes."""
+
+
+class DataPath(Protocol):
+    """The loaded programs and maps, as far as a forwarder may use them."""
+
+    @property
+    def maps(self) -> Mapping[str, BpfMap]:
+        """All maps of the composition by name."""
+
+    def run_program(
+        self, function: str, data: bytes = b"\0" * 64, *, repeat: int = 1
+    ) -> tuple[int, bytes]:
+        """Run one of the forwarder's `helper_programs` by BPF_PROG_TEST_RUN; blocks.
+
+        Returns its return value and the data as the program left it. Call it in a worker
+        thread.
+        """
+
+
+@attrs.frozen(kw_only=True)
+class HostView:
+    """What a forwarder may know of the machine when it is asked for constants."""
+
+    private: Interface
+    public: Interface
+    ip_local_port_range: tuple[int, int]
+    tick_shift: int
+    """One tick of flow ages is `1 << tick_shift` jiffies: 0.85 to 1.28 s."""
+    hz: int
+    flow_seed: int
+    """Random, the same for as long as the flow tables live."""
+
+    def ticks(self, seconds: float) -> int:
+        """Return seconds as ticks, rounded up."""
+        return -int(-seconds * self.hz // (1 << self.tick_shift))
+
+
+@attrs.frozen(kw_only=True)
+class PlannedNode:
+    """A node with the index that the program knows it by."""
+
+    index: int
+    address: IPAddress
+
+
+@attrs.frozen(kw_only=True)
+class ForwardingView:
+    """What a forwarder plans from: its services by id and the nodes by index."""
+
+    services: Mapping[int, Service]
+    nodes: Mapping[int, PlannedNode]
+    host: HostView
+
+
+MapContent = Mapping[str, Sequence[tuple[Any, Any]]]
+"""Desired entries per map name, as (key, leaf) pairs."""
+
+
+class Forwarder(abc.ABC):
+    """A forwarding strategy: one C function, and what its own maps shall hold.
+
+    The C file defines `<name>_forward` and, with `claims_returns`, `<name>_return` (see
+    bpf/plugin.h for what they are handed and must return). The core owns parsing, matching,
+    node choice, counting, compiling, attaching and lifecycle.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Options]] = Options
+    source: ClassVar[Path]
+    """The C file, next to the plugin's Python."""
+    claims_returns: ClassVar[bool] = False
+    supports_tc: ClassVar[bool] = False
+    supports_ipv6: ClassVar[bool] = True
+    stateful: ClassVar[bool] = False
+    """Whether flows keep their node when tables change."""
+    helper_programs: ClassVar[tuple[str, ...]] = ()
+    """C functions to load beside the entry programs, for `DataPath.run_program`."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def check(self, services: Sequence[Service], host: HostView | None) -> list[str]:
+        """Return problems of this configuration, one sentence each; empty = fine.
+
+        `host` is None when a configuration is validated away from its machine.
+        """
+        del services, host
+        return []
+
+    def defines(self, services: Sequence[Service], host: HostView) -> Mapping[str, int | str]:
+        """Return macros to compile in, by name; a str is C text."""
+        del services, host
+        return {}
+
+    @abc.abstractmethod
+    def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
+        """Return what the forwarder's own maps shall hold; entries not named are kept."""
+
+    def unroutable(self, view: ForwardingView) -> Mapping[int, str]:
+        """Return nodes (by index) that cannot get new flows, with the reason for people."""
+        del view
+        return {}
+
+    def components(self, datapath: DataPath, host: HostView) -> Sequence[Component]:
+        """Return background work, for example a sweep of expired flows."""
+        del datapath, host
+        return []
+
+    def flows(
+        self, datapath: DataPath, view: ForwardingView, *, limit: int = 1000
+    ) -> Iterator[Flow]:
+        """Iterate over the tracked flows; blocks, call it in a worker thread."""
+        del datapath, view, limit
+        return iter(())
+
+    def metrics(self, datapath: DataPath) -> Iterable[Metric]:
+        """Return metrics of the forwarder's own."""
+        del datapath
+        return ()
+
+    def notes(self, services: Sequence[Service], host: HostView) -> list[str]:
+        """Return facts worth a line at start, for example capacity."""
+        del services, host
+        return []

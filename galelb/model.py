@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plain values that the whole product speaks in; frozen, without behaviour of their own."""
+
+from __future__ import annotations
+
+import enum
+from ipaddress import IPv4Address, IPv6Address
+
+import attrs
+
+__all__ = [
+    "Flow",
+    "HealthReport",
+    "HealthStatus",
+    "IPAddress",
+    "Interface",
+    "Metric",
+    "NextHop",
+    "Node",
+    "NodeRecord",
+    "NodeState",
+    "Peer",
+    "Protocol",
+    "Service",
+    "XdpMode",
+]
+
+IPAddress = IPv4Address | IPv6Address
+
+
+class Protocol(enum.IntEnum):
+    """IP protocol numbers of what a service can carry."""
+
+    TCP = 6
+    UDP = 17
+
+
+class XdpMode(enum.StrEnum):
+    """How a program is attached to an interface."""
+
+    NATIVE = "native"
+    GENERIC = "generic"
+    TC = "tc"
+
+
+class HealthStatus(enum.IntEnum):
+    """What a node says of itself; numbers of the wire format (design 6.1)."""
+
+    SERVING = 0
+    NOT_SERVING = 1
+    SHUTTING_DOWN = 2
+
+
+class NodeState(enum.StrEnum):
+    """What the balancer makes of a node (design 6.1)."""
+
+    PROBATION = "probation"
+    ROUTABLE = "routable"
+    DOWN = "down"
+    BLACKLISTED = "blacklisted"
+
+
+@attrs.frozen(kw_only=True)
+class Service:
+    """One VIP, port and protocol that clients connect to."""
+
+    name: str
+    vip: IPAddress
+    port: int
+    protocol: Protocol
+    target_port: int
+    forwarder: str
+    vlan: int = 0
+    nodes: tuple[IPAddress, ...] = ()
+    """The nodes that serve it; empty = every node of the VIP's family."""
+
+
+@attrs.frozen(kw_only=True)
+class HealthReport:
+    """One report about a node by a health source, as it arrived."""
+
+    source: str
+    address: IPAddress
+    status: HealthStatus
+    message: str = ""
+    name: str = ""
+    weight: int | None = None
+    service: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Node:
+    """A node as configured or as it announced itself."""
+
+    address: IPAddress
+    name: str = ""
+    weight: int = 1
+    mac: str | None = None
+    static: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class NodeRecord:
+    """A node with all that the balancer knows and decided about it."""
+
+    node: Node
+    state: NodeState
+    draining: bool = False
+    operator_weight: int | None = None
+    failures: int = 0
+    reports: int = 0
+    reason: str = ""
+    """Why it is in this state, for people."""
+    neighbour: str | None = None
+    """MAC address of its next hop; None while unresolved."""
+
+    @property
+    def weight(self) -> int:
+        """The weight in force: the operator's, else the node's own."""
+        return self.node.weight if self.operator_weight is None else self.operator_weight
+
+    @property
+    def takes_new_flows(self) -> bool:
+        """Whether lookup tables may name this node."""
+        return (
+            self.state is NodeState.ROUTABLE
+            and not self.draining
+            and self.neighbour is not None
+            and self.weight > 0
+        )
+
+
+@attrs.frozen(kw_only=True)
+class NextHop:
+    """Where frames to an address leave: interface, MAC addresses, MTU (bytes of the IP packet)."""
+
+    ifindex: int
+    dst_mac: str
+    src_mac: str
+    mtu: int
+
+
+@attrs.frozen(kw_only=True)
+class Interface:
+    """A network interface of this machine as netlink describes it."""
+
+    name: str
+    ifindex: int
+    mac: str
+    mtu: int
+    addresses: tuple[IPAddress, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Peer:
+    """Another balancer of the group."""
+
+    address: IPAddress
+    port: int
+    alive: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Flow:
+    """One tracked connection, as `galelb flows` shows it."""
+
+    service: str
+    protocol: Protocol
+    client: IPAddress
+    client_port: int
+    node: IPAddress
+    source: IPAddress
+    source_port: int
+    state: str
+    idle_s: float
+
+
+@attrs.frozen(kw_only=True)
+class Metric:
+    """One sample for the metrics endpoint; names and units by Prometheus conventions."""
+
+    name: str
+    help: str
+    value: float
+    labels: dict[str, str] = attrs.Factory(dict)
+    kind: str = "gauge"

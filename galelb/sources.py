@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base classes of the other plugin kinds: schedulers, health sources, transports, announcers."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from galelb.forwarder import Options
+from galelb.model import HealthReport, IPAddress, NodeRecord
+
+if TYPE_CHECKING:
+    import trio
+
+    from galelb.config import BalancerConfig
+
+__all__ = [
+    "Announcer",
+    "BackgroundService",
+    "BalancerContext",
+    "HealthSource",
+    "Scheduler",
+    "SyncTransport",
+]
+
+
+@attrs.frozen(kw_only=True)
+class BalancerContext:
+    """What the core lends to a component plugin of a balancer."""
+
+    config: BalancerConfig
+    private_addresses: tuple[IPAddress, ...]
+    report: Callable[[HealthReport], NodeRecord]
+    """Hand a report to the core; answers with the node as the balancer now sees it."""
+    node_gone: Callable[[str, IPAddress, str], None]
+    """(source, address, reason): the source lost the node, for example its stream closed."""
+    nodes: Callable[[], Sequence[NodeRecord]]
+
+
+class Scheduler(abc.ABC):
+    """Builds lookup tables; pure, the same on every balancer."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Options]] = Options
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abc.abstractmethod
+    def build(self, nodes: Sequence[tuple[str, int]], size: int, seed: int) -> list[int]:
+        """Return `size` slots, each a position in `nodes` ((address, weight > 0) pairs).
+
+        The order of `nodes` must not matter for which address a slot names. Runs in a
+        worker thread.
+        """
+
+
+class _ComponentPlugin(abc.ABC):
+    """A plugin that is a component of the balancer."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Options]] = Options
+
+    def __init__(self, options: Any, context: BalancerContext) -> None:
+        self.options = options
+        self.context = context
+
+    @abc.abstractmethod
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Call `task_status.started()` when ready, then work until cancelled."""
+
+
+class HealthSource(_ComponentPlugin):
+    """Learns whether nodes are healthy and hands reports to the core."""
+
+
+class SyncTransport(_ComponentPlugin):
+    """Carries membership, node records and decisions between balancers."""
+
+
+class Announcer(_ComponentPlugin):
+    """Tells the network where a VIP is."""
+
+
+class BackgroundService(_ComponentPlugin):
+    """Anything else that runs beside the balancer: exporters, other APIs."""
