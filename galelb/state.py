@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a balancer remembers between two runs, beside the pins that it belongs to."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from galelb.errors import GaleError
+
+__all__ = ["Attachment", "SavedState", "load_state", "save_state"]
+
+_VERSION = 1
+_FILE = "state.json"
+
+
+@attrs.frozen(kw_only=True)
+class Attachment:
+    """A program that we attached: what `galelb detach` must undo."""
+
+    interface: str
+    ifindex: int
+    mode: str
+    egress: bool = False
+    offloads: dict[str, bool] = attrs.Factory(dict)
+    """Offloads that were on before we turned them off."""
+
+
+@attrs.frozen(kw_only=True)
+class SavedState:
+    """Everything that a restart adopts and that no BPF map holds."""
+
+    services: dict[str, int] = attrs.Factory(dict)
+    nodes: dict[str, int] = attrs.Factory(dict)
+    health: list[dict[str, Any]] = attrs.Factory(list)
+    next_hops: list[dict[str, Any]] = attrs.Factory(list)
+    attachments: tuple[Attachment, ...] = ()
+    flow_seed: int = attrs.Factory(lambda: secrets.randbits(32))
+    adopted: bool = False
+    """Whether this state was read from disk, so that pins may hold flows."""
+
+
+def load_state(directory: Path) -> SavedState:
+    """Return the state saved in `directory`, or a fresh one.
+
+    A state of another version or a damaged file is a GaleError: guessing would renumber
+    nodes under live flows.
+    """
+    path = directory / _FILE
+    try:
+        data = json.loads(path.read_text())
+        if data.pop("version") != _VERSION:
+            raise ValueError("another version")
+        attachments = tuple(Attachment(**item) for item in data.pop("attachments"))
+        return SavedState(**data, attachments=attachments, adopted=True)
+    except FileNotFoundError:
+        return SavedState()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise GaleError(
+            f"{path}: cannot be used ({error}); run `galelb detach` to remove the old instance"
+        ) from error
+
+
+def save_state(directory: Path, state: SavedState) -> None:
+    """Replace the saved state atomically, so that a crash leaves the old or the new one."""
+    data = attrs.asdict(state, filter=lambda field, _: field.name != "adopted")
+    temporary = directory / f".{_FILE}.new"
+    temporary.write_text(json.dumps(data | {"version": _VERSION}))
+    os.replace(temporary, directory / _FILE)  # noqa: PTH105 - says "atomic" to the reader
