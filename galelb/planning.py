@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans what the pipeline's own maps shall hold; pure, the data path does the system calls."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from galelb.abi import NO_TABLE, NodeFlag
+from galelb.model import IPAddress, NodeRecord, NodeState, Service
+from galelb.services import accepts
+
+__all__ = ["address_words", "eligible_nodes", "network_port", "node_leaf", "service_leaf"]
+
+
+def address_words(address: IPAddress) -> tuple[int, ...]:
+    """Return an address as C's `u32 addr[4]`, words as they lie in memory (network order)."""
+    packed = address.packed.ljust(16, b"\0")
+    return tuple(int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, 16, 4))
+
+
+def network_port(port: int) -> int:
+    """Return a port as C's `__be16` read as a native integer."""
+    return socket.htons(port)
+
+
+def service_leaf(service: Service, table: int | None) -> dict[str, Any]:
+    """Return a `struct gale_service`; `table` is its first gale_slots element, if it has one."""
+    return {
+        "addr": address_words(service.vip),
+        "port": network_port(service.port),
+        "target_port": network_port(service.target_port),
+        "protocol": int(service.protocol),
+        "family": service.vip.version,
+        "vlan": service.vlan,
+        "table": NO_TABLE if table is None else table,
+        "option": 0,
+    }
+
+
+def node_leaf(record: NodeRecord, next_hop: int) -> dict[str, Any]:
+    """Return a `struct gale_node` for a node whose next hop has this index (0 = unresolved)."""
+    flags = NodeFlag.PRESENT
+    if record.state in (NodeState.DOWN, NodeState.BLACKLISTED):
+        flags |= NodeFlag.DOWN
+    if record.draining:
+        flags |= NodeFlag.DRAINING
+    return {
+        "addr": address_words(record.node.address),
+        "next_hop": next_hop,
+        "flags": int(flags),
+        "option": 0,
+    }
+
+
+def eligible_nodes(
+    service: Service, records: Iterable[NodeRecord], unroutable: Mapping[IPAddress, str]
+) -> tuple[tuple[str, int], ...]:
+    """Return (address, weight) of the nodes that the service's table shall name, sorted."""
+    return tuple(
+        sorted(
+            (str(record.node.address), record.weight)
+            for record in records
+            if record.takes_new_flows
+            and accepts(service, record.node.address)
+            and record.node.address not in unroutable
+        )
+    )

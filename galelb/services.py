@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the configuration's sections to the services that a balancer really serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galelb.errors import ConfigError
+from galelb.model import Interface, IPAddress, Protocol, Service
+
+if TYPE_CHECKING:
+    from galelb.config import BalancerConfig, ServiceSection
+
+__all__ = ["accepts", "resolve_services", "service_key"]
+
+DEFAULT_NAME = "default"
+
+
+def service_key(service: Service) -> str:
+    """Return what identifies a service for as long as its number lives."""
+    return f"{service.protocol.name.lower()}/{service.vip}/{service.port}/{service.vlan}"
+
+
+def accepts(service: Service, address: IPAddress) -> bool:
+    """Return whether a node at this address may serve the service."""
+    if service.nodes and address not in service.nodes:
+        return False
+    return address.version == service.vip.version
+
+
+def resolve_services(config: BalancerConfig, public: Interface) -> tuple[Service, ...]:
+    """Return the configured services, or the default one.
+
+    Without any `[[services]]` it is one TCP service at the public interface's address and
+    `clients_port`. Raises ConfigError when that interface has no usable address.
+    """
+    if config.services:
+        return tuple(_configured(section, config) for section in config.services)
+    vip = next((a for a in public.addresses if not a.is_link_local), None)
+    if vip is None:
+        raise ConfigError(
+            [
+                f"{config.path}: public_interface.net_interface_public: {public.name} has no "
+                "address for the default service: give it one, or configure [[services]]"
+            ]
+        )
+    port = config.public_interface.clients_port
+    return (
+        Service(
+            name=DEFAULT_NAME,
+            vip=vip,
+            port=port,
+            protocol=Protocol.TCP,
+            target_port=port,
+            forwarder=config.forwarding.plugin,
+        ),
+    )
+
+
+def _configured(section: ServiceSection, config: BalancerConfig) -> Service:
+    return Service(
+        name=section.name,
+        vip=section.vip,
+        port=section.port,
+        protocol=Protocol[section.protocol.upper()],
+        target_port=section.target_port or section.port,
+        forwarder=section.forwarder or config.forwarding.plugin,
+        vlan=section.vlan,
+        nodes=tuple(section.nodes),
+    )
