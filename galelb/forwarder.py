@@ -160,6 +160,11 @@ class Forwarder(abc.ABC):
     def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
         """Return what the forwarder's own maps shall hold; entries not named are kept."""
 
+    @property
+    def needs_tc_egress(self) -> bool:
+        """Whether answers that the kernel forwards must be claimed on public egress (TC)."""
+        return False
+
     def unroutable(self, view: ForwardingView) -> Mapping[int, str]:
         """Return nodes (by index) that cannot get new flows, with the reason for people."""
         del view
