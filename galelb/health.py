@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry of nodes: who is routable, and why; sans-IO, the caller brings the time.
+
+`now` is always seconds of one monotonic clock; a value smaller than an earlier one counts as
+the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` after any call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from galelb.errors import GaleError
+from galelb.health_machine import HealthSettings, NodeMachine, plain_text
+from galelb.health_snapshot import adopt, describe
+from galelb.model import HealthReport, IPAddress, Node, NodeRecord, NodeState
+
+__all__ = ["MAX_WEIGHT", "HealthSettings", "NoSuchNodeError", "NodeHealth", "TooManyNodesError"]
+
+MAX_WEIGHT = 65_535
+
+
+class TooManyNodesError(GaleError):
+    """The registry is full and no node in it may be forgotten."""
+
+
+class NoSuchNodeError(GaleError):
+    """The operator named a node that the balancer does not know."""
+
+
+class NodeHealth:
+    """All nodes of one balancer."""
+
+    def __init__(self, settings: HealthSettings, *, max_nodes: int = 1024) -> None:
+        self._settings = settings
+        self._max_nodes = max_nodes
+        self._machines: dict[IPAddress, NodeMachine] = {}
+        self._now = float("-inf")
+        self._before: dict[IPAddress, NodeRecord | None] = {}
+        """Records as last taken, of the nodes that changed since."""
+        self._removed: dict[IPAddress, NodeRecord] = {}
+
+    # what sources and configuration say
+
+    def add_static(self, node: Node, now: float) -> NodeRecord:
+        """Add a configured node; routable at once, never times out.
+
+        It still obeys a health source that says "not serving" or "shutting down". A node known
+        under this address (adopted, or joined by itself) keeps what the operator set.
+
+        Raises:
+            TooManyNodesError: the registry is full.
+        """
+        node = attrs.evolve(node, static=True)
+        machine = self._touch(node.address, now) or self._add(node, now)
+        machine.make_static(node, self._now)
+        return machine.record()
+
+    def report(self, report: HealthReport, now: float) -> NodeRecord:
+        """Apply a report and return the node as it is now; an unknown node joins.
+
+        Raises:
+            TooManyNodesError: the node is unknown and the registry is full.
+        """
+        machine = self._touch(report.address, now)
+        if machine is None:
+            machine = self._add(Node(address=report.address), now)
+        if not machine.node.static:
+            machine.node = _renewed(machine.node, report)
+        machine.report(report, self._now)
+        return machine.record()
+
+    def lost(self, source: str, address: IPAddress, reason: str, now: float) -> None:
+        """Note that a source lost a node; nothing if it never reported this node.
+
+        Call it when the last stream of a node has closed, not for one of several.
+        """
+        machine = self._touch(address, now)
+        if machine is not None:
+            machine.lost(source, reason, self._now)
+
+    def set_neighbour(self, address: IPAddress, mac: str | None, now: float) -> None:
+        """Set the MAC address of the next hop, None = unresolved; unknown nodes are ignored."""
+        machine = self._touch(address, now)
+        if machine is not None:
+            machine.neighbour = mac
+
+    # what the operator says
+
+    def drain(self, address: IPAddress, on: bool, now: float) -> NodeRecord:
+        """Start or end draining; ending also overrules a shutdown that the node announced.
+
+        Raises:
+            NoSuchNodeError: the node is unknown.
+        """
+        machine = self._known(address, now)
+        machine.operator_draining = on
+        machine.announced = machine.announced and on
+        return machine.record()
+
+    def set_weight(self, address: IPAddress, weight: int | None, now: float) -> NodeRecord:
+        """Overrule the node's own weight (0 = no new flows), or None to follow it again.
+
+        Raises:
+            NoSuchNodeError: the node is unknown.
+            GaleError: the weight is not between 0 and MAX_WEIGHT.
+        """
+        if weight is not None and not 0 <= weight <= MAX_WEIGHT:
+            raise GaleError(f"node {address}: weight {weight}: must be from 0 to {MAX_WEIGHT}")
+        machine = self._known(address, now)
+        machine.operator_weight = weight
+        return machine.record()
+
+    def remove(self, address: IPAddress, now: float) -> NodeRecord:
+        """Forget a node; the change taken next has a last record that says so.
+
+        A node that still reports joins again.
+
+        Raises:
+            NoSuchNodeError: the node is unknown.
+        """
+        self._known(address, now)
+        return self._forget(address, "removed")
+
+    def reconfigure(self, settings: HealthSettings, now: float) -> None:
+        """Go on with other settings; what was due under the old ones happens first."""
+        self.tick(now)
+        self._settings = settings
+        for machine in self._machines.values():
+            machine.settings = settings
+
+    # time
+
+    def tick(self, now: float) -> None:
+        """Let everything happen that is due: time-outs, the black list's end, forgiveness."""
+        self._now = max(self._now, now)
+        for address, machine in self._machines.items():
+            due = machine.deadline()
+            if due is not None and due <= self._now:
+                self._note(address, machine)
+                machine.advance(self._now)
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do next; None = nothing before other calls."""
+        dues = (machine.deadline() for machine in self._machines.values())
+        return min((due for due in dues if due is not None), default=None)
+
+    # what others read
+
+    def records(self) -> tuple[NodeRecord, ...]:
+        """All nodes, in the order in which they joined."""
+        return tuple(machine.record() for machine in self._machines.values())
+
+    def get(self, address: IPAddress) -> NodeRecord | None:
+        """Return one node, or None."""
+        machine = self._machines.get(address)
+        return None if machine is None else machine.record()
+
+    def take_changes(self) -> list[tuple[NodeRecord | None, NodeRecord]]:
+        """Return (old, new) of each node that differs since the last call; old None = new node.
+
+        Several changes of one node in between come as one. A removed node comes with a record
+        that is down, and `get` no longer knows it.
+        """
+        changes = []
+        for address, old in self._before.items():
+            new = self.get(address) or (None if old is None else self._removed.get(address))
+            if new is not None and new != old:
+                changes.append((old, new))
+        self._before.clear()
+        self._removed.clear()
+        return changes
+
+    # restart
+
+    def snapshot(self, now: float) -> list[dict[str, Any]]:
+        """Return all nodes as JSON-able data for `restore`; times are ages in seconds."""
+        self.tick(now)
+        return [describe(machine, self._now) for machine in self._machines.values()]
+
+    def restore(self, data: Iterable[Mapping[str, Any]], now: float) -> tuple[str, ...]:
+        """Adopt the nodes of a snapshot and return a sentence about each unusable entry.
+
+        Adopted nodes keep their state until their own report, or until `checks_timeout` from
+        now; then the normal rules hold. A node that was configured is adopted like any other,
+        so that it leaves unless `add_static` names it again. Nodes already known only take
+        over what the operator had set.
+        """
+        problems: list[str] = []
+        self._now = max(self._now, now)
+        for position, entry in enumerate(data):
+            try:
+                machine = adopt(entry, self._settings, self._now)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                problems.append(f"node {position} of the saved state is unusable: {error!r}")
+                continue
+            known = self._touch(machine.node.address, now)
+            if known is not None:
+                known.operator_draining = machine.operator_draining
+                known.operator_weight = machine.operator_weight
+                known.neighbour = known.neighbour or machine.neighbour
+            elif len(self._machines) >= self._max_nodes:
+                problems.append(f"node {machine.node.address} not adopted: {self._full()}")
+            else:
+                self._note(machine.node.address, None)
+                self._machines[machine.node.address] = machine
+        return tuple(problems)
+
+    # details
+
+    def _touch(self, address: IPAddress, now: float) -> NodeMachine | None:
+        """Bring a node up to date before it changes."""
+        self._now = max(self._now, now)
+        machine = self._machines.get(address)
+        if machine is not None:
+            self._note(address, machine)
+            machine.advance(self._now)
+        return machine
+
+    def _known(self, address: IPAddress, now: float) -> NodeMachine:
+        machine = self._touch(address, now)
+        if machine is None:
+            raise NoSuchNodeError(f"node {address} is unknown; `galelb nodes` lists those known")
+        return machine
+
+    def _add(self, node: Node, now: float) -> NodeMachine:
+        if len(self._machines) >= self._max_nodes:
+            self.tick(now)
+            self._make_room(node.address)
+        self._note(node.address, None)
+        machine = NodeMachine(settings=self._settings, node=node, since=self._now)
+        self._machines[node.address] = machine
+        return machine
+
+    def _make_room(self, newcomer: IPAddress) -> None:
+        """Forget the node that has been down longest, if long enough and nobody cares."""
+        candidates = [
+            machine
+            for machine in self._machines.values()
+            if machine.state is NodeState.DOWN
+            and not machine.voices
+            and not machine.node.static
+            and not machine.operator_draining
+            and machine.operator_weight is None
+            and machine.since + self._settings.black_list_expiry <= self._now
+        ]
+        if not candidates:
+            raise TooManyNodesError(f"node {newcomer} refused: {self._full()}")
+        oldest = min(candidates, key=lambda machine: machine.since)
+        self._forget(oldest.node.address, f"forgotten to make room for {newcomer}")
+
+    def _forget(self, address: IPAddress, reason: str) -> NodeRecord:
+        machine = self._machines[address]
+        self._note(address, machine)
+        del self._machines[address]
+        gone = attrs.evolve(machine.record(), state=NodeState.DOWN, reason=reason)
+        self._removed[address] = gone
+        return gone
+
+    def _note(self, address: IPAddress, machine: NodeMachine | None) -> None:
+        if address not in self._before:
+            self._before[address] = None if machine is None else machine.record()
+
+    def _full(self) -> str:
+        return f"this balancer knows {self._max_nodes} nodes already, which is its limit"
+
+
+def _renewed(node: Node, report: HealthReport) -> Node:
+    """Return the node with what it announced about itself."""
+    weight = node.weight if report.weight is None else min(max(report.weight, 0), MAX_WEIGHT)
+    return attrs.evolve(node, name=plain_text(report.name) or node.name, weight=weight)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state machine of one node: what its reports, its silence and the operator make of it.
+
+Everything that moves a node between states is in this file. Times are seconds of a monotonic
+clock that the caller reads. A *voice* is what one health source says about one service of the
+node; the rules over all voices of a node:
+
+- any voice that says "not serving" takes the node down, whatever the others say;
+- a node becomes routable when each of its voices has said "serving" `checks_before_routing`
+  times in a row. Reports with the same time stamp are one report; others count however near
+  they are, so that probation is never shorter than that many distinct reports;
+- a voice that is silent for `checks_timeout`, or whose source lost the node, is forgotten; a
+  node without a voice is down;
+- a fall from routable is a failure, unless the node was draining (by the operator or because
+  it announced its shutdown) or only our own restart explains the silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from galelb.model import HealthReport, HealthStatus, Node, NodeRecord, NodeState
+
+__all__ = ["HealthSettings", "NodeMachine", "Voice", "plain_text"]
+
+MAX_VOICES = 16
+"""Per node; the stalest is forgotten for a new one, so a babbling node costs only itself."""
+
+MAX_TEXT = 200
+"""Characters kept of a text that a node sent."""
+
+
+@attrs.frozen(kw_only=True)
+class HealthSettings:
+    """`[node_health]` of the configuration; durations in seconds."""
+
+    checks_before_routing: int = 3
+    checks_timeout: float = 5.0
+    black_list_after_fails: int = 5
+    """-1 turns the black list off."""
+    black_list_expiry: float = 300.0
+
+
+@attrs.define(kw_only=True)
+class Voice:
+    """What one source last said about one service of the node."""
+
+    status: HealthStatus
+    heard_at: float
+    streak: int = 0
+    """Serving reports in a row."""
+    message: str = ""
+
+
+def plain_text(text: str) -> str:
+    """Return foreign text made safe to print: one line, printable, bounded."""
+    line = " ".join(text[: 2 * MAX_TEXT].split())
+    return "".join(c if c.isprintable() else "?" for c in line)[:MAX_TEXT]
+
+
+@attrs.define(kw_only=True)
+class NodeMachine:
+    """One node. Call `advance(now)` before every other call that takes a time."""
+
+    settings: HealthSettings
+    node: Node
+    state: NodeState = NodeState.PROBATION
+    since: float
+    """When `state` was entered."""
+    reason: str = ""
+    operator_draining: bool = False
+    announced: bool = False
+    """Whether the node itself said that it is shutting down."""
+    operator_weight: int | None = None
+    failures: int = 0
+    neighbour: str | None = None
+    adopted_until: float | None = None
+    """Until then an adopted node keeps its state without a report."""
+    carried: int = 0
+    """Reports in a row from before our restart."""
+    voices: dict[tuple[str, str], Voice] = attrs.Factory(dict)
+
+    def record(self) -> NodeRecord:
+        """Return the node as others see it."""
+        return NodeRecord(
+            node=self.node,
+            state=self.state,
+            draining=self.operator_draining or self.announced,
+            operator_weight=self.operator_weight,
+            failures=self.failures,
+            reports=self.reports,
+            reason=self._full_reason(),
+            neighbour=self.neighbour,
+        )
+
+    @property
+    def reports(self) -> int:
+        """Serving reports in a row, at most as many as are needed."""
+        needed = self.settings.checks_before_routing
+        if self.state is NodeState.ROUTABLE:
+            return 0 if self.node.static else needed
+        streaks = [voice.streak for voice in self.voices.values()]
+        return min([needed, *streaks]) if streaks else self.carried
+
+    # what happens to a node
+
+    def report(self, report: HealthReport, now: float) -> None:
+        """Apply one report."""
+        voice = self._voice(report, now)
+        if report.status is HealthStatus.SERVING and self.state is not NodeState.BLACKLISTED:
+            voice.streak += 1 if voice.streak == 0 or now > voice.heard_at else 0
+        else:
+            voice.streak = 0
+        voice.status = report.status
+        voice.message = plain_text(report.message)
+        voice.heard_at = now
+        self.adopted_until = None
+        self.carried = 0
+        statuses = {v.status for v in self.voices.values()}
+        if HealthStatus.SHUTTING_DOWN in statuses:
+            self.announced = True
+        elif report.status is HealthStatus.SERVING:
+            self.announced = False
+        self._judge(now, "no report")
+
+    def lost(self, source: str, reason: str, now: float) -> None:
+        """Forget what `source` said; it has lost the node."""
+        mine = [key for key in self.voices if key[0] == source]
+        for key in mine:
+            del self.voices[key]
+        if mine:
+            self._judge(now, plain_text(reason) or "connection closed")
+
+    def deadline(self) -> float | None:
+        """Return when `advance` has something to do next, or None."""
+        return min(self._deadlines(), default=None)
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that was due until `now`, each at its own time."""
+        while (due := self.deadline()) is not None and due <= now:
+            self._expire(due)
+
+    def make_static(self, node: Node, now: float) -> None:
+        """Turn into a configured node: routable at once, without reports."""
+        self.node = node
+        self.failures = 0
+        self.adopted_until = None
+        self.carried = 0
+        if self.state is NodeState.BLACKLISTED:
+            self._enter(NodeState.DOWN, "", now)
+        self._judge(now, "")
+
+    # the rules
+
+    def _judge(self, now: float, silence: str) -> None:
+        """Enter the state that the voices ask for; `silence` explains having none."""
+        if self.state is NodeState.BLACKLISTED:
+            return
+        voices = list(self.voices.values())
+        bad = [v for v in voices if v.status is HealthStatus.NOT_SERVING]
+        if bad:
+            self._down(now, f"not serving: {bad[0].message}" if bad[0].message else "not serving")
+        elif self.node.static:
+            self._enter(NodeState.ROUTABLE, "configured", now)
+        elif not voices:
+            if self.adopted_until is None:
+                self._down(now, silence)
+        elif self.state is not NodeState.ROUTABLE:
+            self._judge_rise(now, voices)
+
+    def _judge_rise(self, now: float, voices: list[Voice]) -> None:
+        needed = self.settings.checks_before_routing
+        if any(v.status is HealthStatus.SHUTTING_DOWN for v in voices):
+            self._down(now, "shutting down")
+        elif self.reports >= needed:
+            self._enter(NodeState.ROUTABLE, "serving", now)
+        else:
+            self._enter(NodeState.PROBATION, f"{self.reports} of {needed} reports in a row", now)
+
+    def _down(self, now: float, reason: str, *, blameless: bool = False) -> None:
+        blameless = blameless or self.operator_draining or self.announced or self.node.static
+        fell = self.state is NodeState.ROUTABLE and not blameless
+        for voice in self.voices.values():
+            voice.streak = 0
+        if fell:
+            self.failures += 1
+        limit = self.settings.black_list_after_fails
+        if fell and 0 < limit <= self.failures:
+            why = f"black-listed after {self.failures} failures, the last: {reason}"
+            self._enter(NodeState.BLACKLISTED, why, now)
+        else:
+            self._enter(NodeState.DOWN, reason, now)
+
+    def _enter(self, state: NodeState, reason: str, now: float) -> None:
+        if state is not self.state:
+            self.state = state
+            self.since = now
+        self.reason = reason
+
+    # what happens by itself
+
+    def _deadlines(self) -> Iterator[float]:
+        settings = self.settings
+        for voice in self.voices.values():
+            yield voice.heard_at + settings.checks_timeout
+        if self.adopted_until is not None:
+            yield self.adopted_until
+        if self.state is NodeState.BLACKLISTED:
+            yield self.since + settings.black_list_expiry
+        elif self.state is NodeState.PROBATION and not self.voices and self.adopted_until is None:
+            yield self.since + settings.checks_timeout
+        elif self.state is NodeState.ROUTABLE and self.failures:
+            yield self.since + settings.black_list_expiry
+
+    def _expire(self, at: float) -> None:
+        """Do what is due at `at`; always removes at least one deadline."""
+        settings = self.settings
+        if self.since + settings.black_list_expiry <= at:
+            if self.state is NodeState.BLACKLISTED:
+                self._leave_black_list(at)
+                return
+            if self.state is NodeState.ROUTABLE:
+                self.failures = 0
+        stale = [k for k, v in self.voices.items() if v.heard_at + settings.checks_timeout <= at]
+        for key in stale:
+            del self.voices[key]
+        seconds = f"{settings.checks_timeout:g} s"
+        if self.adopted_until is not None and self.adopted_until <= at:
+            self._end_adoption(at, f"no report within {seconds} after the balancer's start")
+        elif stale or (self.state is NodeState.PROBATION and not self.voices):
+            self._judge(at, f"no report for {seconds}")
+
+    def _leave_black_list(self, at: float) -> None:
+        self.failures = 0
+        needed = self.settings.checks_before_routing
+        self._enter(NodeState.PROBATION, f"black list expired, {needed} reports needed", at)
+        if self.voices:
+            self._judge(at, "")
+
+    def _end_adoption(self, at: float, reason: str) -> None:
+        self.adopted_until = None
+        self.carried = 0
+        if self.state in (NodeState.ROUTABLE, NodeState.PROBATION) and not self.node.static:
+            self._down(at, reason, blameless=True)
+
+    # details
+
+    def _voice(self, report: HealthReport, now: float) -> Voice:
+        key = (report.source, report.service)
+        if key not in self.voices:
+            if len(self.voices) >= MAX_VOICES:
+                del self.voices[min(self.voices, key=lambda k: self.voices[k].heard_at)]
+            self.voices[key] = Voice(status=report.status, heard_at=now, streak=0)
+            if self.carried and report.status is HealthStatus.SERVING:
+                self.voices[key] = Voice(
+                    status=report.status, heard_at=float("-inf"), streak=self.carried
+                )
+        return self.voices[key]
+
+    def _full_reason(self) -> str:
+        notes = [self.reason]
+        if self.operator_draining:
+            notes.append("drained by the operator")
+        if self.announced and self.reason != "shutting down":
+            notes.append("announced its shutdown")
+        return "; ".join(note for note in notes if note)
