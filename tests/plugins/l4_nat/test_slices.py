@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slices are allocated once, kept for ever, and given up only when short and idle."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from galelb_plugins.l4_nat.slices import Shape, Slice, SliceKey, WantedSlice, plan_slices
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galelb.model import Protocol
+
+SHAPE = Shape(first_id=1, slices=3, stride=100)
+
+
+def key(number: int, source: str = "10.0.0.1") -> SliceKey:
+    return SliceKey(
+        node=ip_address(f"10.0.1.{number}"),
+        source=ip_address(source),
+        target_port=80,
+        protocol=Protocol.TCP,
+    )
+
+
+def want(number: int, first: int = 2000, count: int = 100) -> WantedSlice:
+    return WantedSlice(node=number, source_index=0, first_port=first, count=count)
+
+
+def plan(wanted, held=None, *, reusable=frozenset(), idle=lambda part: True, shape=SHAPE):
+    return plan_slices(wanted, held or {}, shape, reusable=frozenset(reusable), idle=idle)
+
+
+def test_new_combinations_get_the_next_free_ids() -> None:
+    result = plan({key(1): want(1), key(2): want(2)})
+
+    assert [1, 2] == [part.id for part in result.slices.values()]
+    assert [0, 100] == [part.base for part in result.slices.values()]
+    assert [] == list(result.exhausted)
+
+
+def test_held_slices_keep_their_place() -> None:
+    held = {key(2): Slice(id=3, base=200, first_port=2000, count=100, node=2, source_index=0)}
+
+    result = plan({key(1): want(1), key(2): want(2)}, held)
+
+    assert 3 == result.slices[key(2)].id
+    assert 200 == result.slices[key(2)].base
+    assert 1 == result.slices[key(1)].id
+
+
+def test_unwanted_slices_stay_while_there_is_space() -> None:
+    held = plan({key(1): want(1)}).slices
+
+    result = plan({key(2): want(2)}, held, reusable={key(1)})
+
+    assert {key(1), key(2)} == set(result.slices)
+    assert {key(1)} == result.unwanted
+    assert [] == list(result.released)
+
+
+def test_an_idle_unwanted_slice_of_the_last_plan_is_given_up_when_space_is_short() -> None:
+    held = plan({key(n): want(n) for n in (1, 2, 3)}).slices
+
+    result = plan({key(n): want(n) for n in (2, 3, 4)}, held, reusable={key(1)})
+
+    assert [key(1)] == list(result.released)
+    assert held[key(1)].id == result.slices[key(4)].id
+    assert [] == list(result.exhausted)
+
+
+def test_a_slice_with_flows_is_not_given_up() -> None:
+    held = plan({key(n): want(n) for n in (1, 2, 3)}).slices
+
+    result = plan(
+        {key(n): want(n) for n in (2, 3, 4)}, held, reusable={key(1)}, idle=lambda part: False
+    )
+
+    assert [key(4)] == list(result.exhausted)
+    assert key(1) in result.slices
+
+
+def test_a_slice_that_has_only_just_become_unwanted_is_not_given_up() -> None:
+    held = plan({key(n): want(n) for n in (1, 2, 3)}).slices
+
+    result = plan({key(n): want(n) for n in (2, 3, 4)}, held)
+
+    assert [key(4)] == list(result.exhausted)
+
+
+def test_changed_ports_apply_to_idle_slices_only() -> None:
+    held = plan({key(1): want(1)}).slices
+
+    idle = plan({key(1): want(1, first=3000)}, held)
+    busy = plan({key(1): want(1, first=3000)}, held, idle=lambda part: False)
+
+    assert 3000 == idle.slices[key(1)].first_port
+    assert 2000 == busy.slices[key(1)].first_port
+
+
+def test_a_slice_from_another_shape_is_allocated_anew() -> None:
+    held = {key(1): Slice(id=2, base=999, first_port=2000, count=100, node=1, source_index=0)}
+
+    result = plan({key(1): want(1)}, held)
+
+    assert 1 == result.slices[key(1)].id
+    assert [] == list(result.released)
+
+
+def test_a_returning_node_updates_its_index_and_keeps_its_slice() -> None:
+    held = plan({key(1): want(1)}).slices
+
+    result = plan({key(1): want(9)}, held)
+
+    assert 9 == result.slices[key(1)].node
+    assert held[key(1)].base == result.slices[key(1)].base
+
+
+@given(st.lists(st.sets(st.integers(1, 12), max_size=8), max_size=12), st.integers(1, 6))
+def test_slices_never_overlap_and_never_move(rounds: list[set[int]], slices: int) -> None:
+    shape = Shape(first_id=5, slices=slices, stride=10)
+    held: dict[SliceKey, Slice] = {}
+    reusable: frozenset[SliceKey] = frozenset()
+    for nodes in rounds:
+        wanted = {key(n): want(n, count=10) for n in sorted(nodes)}
+        result = plan(wanted, held, reusable=reusable, shape=shape)
+
+        places = [part.base for part in result.slices.values()]
+        assert len(places) == len(set(places))
+        for kept in set(held) & set(result.slices):
+            assert held[kept].id == result.slices[kept].id
+        assert set(wanted) == (set(result.slices) | set(result.exhausted)) & set(wanted)
+        held, reusable = dict(result.slices), frozenset(result.unwanted)
