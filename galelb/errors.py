@@ -11,6 +11,7 @@ __all__ = [
     "ConfigError",
     "EnvironmentProblem",
     "GaleError",
+    "LabError",
     "LocalProtocolError",
     "MapError",
     "NetlinkError",
@@ -97,6 +98,10 @@ class NetlinkError(GaleError):
 
 class ApiError(GaleError):
     """The API of a balancer cannot be reached or refused the request."""
+
+
+class LabError(GaleError):
+    """The lab could not do what was asked."""
 
 
 class ProtocolError(GaleError):
