@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiler helper: a process of its own that compiles, loads and pins, then ends.
+
+Reads one JSON request on stdin and writes one JSON answer on stdout:
+`{"kernel": DIR, "units": [{"text", "functions": {NAME: "xdp"|"tc"}, "frags", "pins": {NAME: PATH}}]}`
+-> `{"units": [{"maps": {NAME: {...}}, "programs": {NAME: {...}}}]}`
+or `{"error": {"kind": "compile"|"verifier"|"environment", "message", "log"}}`.
+The only importer of bcc, which costs 100 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from galelb.bpf import diagnostics, syscalls
+
+__all__ = ["main"]
+
+_DEBIAN = "/usr/lib/python3/dist-packages"
+_ATTACH_TYPE_XDP = 37
+_XDP_HAS_FRAGS = 32
+_PROGRAM_TYPES = {"xdp": syscalls.PROG_TYPE_XDP, "tc": syscalls.PROG_TYPE_SCHED_CLS}
+_BCC_MISSING = "BPF programs are compiled by bcc: install python3-bpfcc (not PyPI's bcc)"
+
+
+class Failure(Exception):  # noqa: N818 - it is an answer, not an error of this process
+    """Something to tell the client."""
+
+    def __init__(self, kind: str, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.answer = {"error": {"kind": kind, "message": message, "log": log}}
+
+
+class Output:
+    """Collects what C libraries print on stdout and stderr while we work."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        os.dup2(self._file.fileno(), 1)
+        os.dup2(self._file.fileno(), 2)
+
+    def take(self) -> str:
+        """Return what was printed since the last call."""
+        self._file.seek(0)
+        text = self._file.read().decode(errors="replace")
+        self._file.seek(0)
+        self._file.truncate()
+        return text
+
+
+def import_bcc() -> Any:
+    """Import the system's bcc, also from a virtual environment that does not see it."""
+    sys.path.insert(0, _DEBIAN)
+    try:
+        import bcc
+    except ImportError as error:
+        raise Failure("environment", f"{_BCC_MISSING}; {error}") from None
+    finally:
+        sys.path.remove(_DEBIAN)
+    if not hasattr(bcc, "BPF"):
+        raise Failure("environment", f"{_BCC_MISSING}; {bcc.__file__} is something else")
+    return bcc
+
+
+class Module:
+    """One text, compiled; its maps exist and are pinned then."""
+
+    def __init__(self, bcc: Any, unit: dict[str, Any], output: Output) -> None:
+        self._lib = bcc.lib
+        self._unit = unit
+        self._output = output
+        try:
+            self._bpf = bcc.BPF(text=unit["text"], allow_rlimit=False)
+        except Exception:  # noqa: BLE001 - bcc raises nothing more precise
+            raise _compile_failure(output.take()) from None
+        output.take()
+
+    def maps(self) -> dict[str, Any]:
+        """Describe all maps."""
+        module = self._bpf.module
+        self._lib.bpf_num_tables.restype = ctypes.c_size_t
+        self._lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
+        self._lib.bpf_table_name.restype = ctypes.c_char_p
+        self._lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        count = self._lib.bpf_num_tables(module)
+        names = [self._lib.bpf_table_name(module, number) for number in range(count)]
+        return {name.decode(): self._describe(name) for name in names}
+
+    def _describe(self, name: bytes) -> dict[str, Any]:
+        module = self._bpf.module
+        info = syscalls.map_info(self._lib.bpf_table_fd(module, name))
+        return {
+            "type": info.type,
+            "key": json.loads(self._lib.bpf_table_key_desc(module, name)),
+            "leaf": json.loads(self._lib.bpf_table_leaf_desc(module, name)),
+            "key_size": info.key_size,
+            "leaf_size": info.leaf_size,
+            "max_entries": info.max_entries,
+            "flags": info.flags,
+        }
+
+    def load(self) -> dict[str, int]:
+        """Load all functions and return their fds, which live until the process ends."""
+        return {name: self._load(name, kind) for name, kind in self._unit["functions"].items()}
+
+    def _load(self, name: str, kind: str) -> int:
+        if kind == "xdp" and self._unit["frags"]:
+            # bcc cannot ask for fragment support; on refusal its own load explains better.
+            with contextlib.suppress(OSError):
+                return syscalls.prog_load(
+                    _PROGRAM_TYPES[kind],
+                    self._instructions(name),
+                    name=name,
+                    flags=_XDP_HAS_FRAGS,
+                    attach_type=_ATTACH_TYPE_XDP,
+                )
+        try:
+            function = self._bpf.load_func(name.encode(), _PROGRAM_TYPES[kind])
+        except Exception as error:  # noqa: BLE001 - bcc raises nothing more precise
+            raise _load_failure(name, error, self._output.take()) from None
+        if kind == "xdp" and self._unit["frags"]:
+            message = f"{name}: the kernel has no XDP with fragments, or its prog_array was pinned without (compose with another salt)"
+            raise Failure("environment", message)
+        return int(function.fd)
+
+    def _instructions(self, name: str) -> bytes:
+        try:
+            return bytes(self._bpf.dump_func(name.encode()))
+        except Exception as error:  # noqa: BLE001 - bcc raises nothing more precise
+            raise _load_failure(name, error, self._output.take()) from None
+
+
+def _compile_failure(printed: str) -> Failure:
+    problem = diagnostics.refused_by_environment(printed)
+    if problem is not None and ": error: " not in printed:
+        return Failure("environment", problem)
+    return Failure("compile", diagnostics.clang_message(printed), diagnostics.tail(printed))
+
+
+def _load_failure(name: str, error: Exception, printed: str) -> Failure:
+    if "Unknown program" in str(error):
+        return Failure("compile", f"no function {name} is defined")
+    problem = diagnostics.refused_by_environment(str(error) + printed)
+    if problem is not None or "super-user" in str(error):
+        return Failure("environment", problem or "loading BPF programs needs root")
+    message = diagnostics.verifier_message(name, printed)
+    return Failure("verifier", message, diagnostics.tail(printed))
+
+
+def _pin(fd: int, path: str) -> dict[str, Any]:
+    """Pin a program, in place of an older pin of that name, and describe it."""
+    with contextlib.suppress(FileNotFoundError):
+        Path(path).unlink()
+    try:
+        syscalls.obj_pin(fd, path)
+    except OSError as error:
+        raise Failure("environment", f"cannot pin {path}: {error.strerror}") from None
+    info = syscalls.program_info(fd)
+    return {
+        "instructions": info.instructions,
+        "verified_instructions": info.verified_instructions,
+        "tag": info.tag,
+    }
+
+
+def compile_request(request: dict[str, Any], output: Output) -> dict[str, Any]:
+    """Compile and load every unit, then pin all programs: nothing is pinned after a failure."""
+    os.environ["BCC_KERNEL_SOURCE"] = request["kernel"]
+    bcc = import_bcc()
+    modules = [Module(bcc, unit, output) for unit in request["units"]]
+    loaded = [module.load() for module in modules]
+    return {
+        "units": [
+            {
+                "maps": module.maps(),
+                "programs": {n: _pin(fd, unit["pins"][n]) for n, fd in fds.items()},
+            }
+            for unit, module, fds in zip(request["units"], modules, loaded, strict=True)
+        ]
+    }
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[Any]:
+    """Give the real stdout for the answer, and keep libraries from writing to it."""
+    with os.fdopen(os.dup(1), "w") as answer:
+        yield answer
+
+
+def main() -> None:
+    """Answer one request; the exit status is 0 whenever there is an answer."""
+    request = json.load(sys.stdin)
+    with _answering() as answer:
+        output = Output()
+        try:
+            result = compile_request(request, output)
+        except Failure as failure:
+            result = failure.answer
+        json.dump(result, answer)
+        answer.flush()
+        # bcc would detach and free in atexit handlers; the kernel does it faster.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
