@@ -146,13 +146,15 @@ class NextHopTable:
 
     def entries(self) -> NextHopChanges:
         """Return what changed since the last call; the caller writes it."""
-        objects, keys = self._dirty, self._dirty_keys
-        self._dirty, self._dirty_keys = set(), set()
-        return self._changes(objects, keys)
+        changes = self._changes(self._dirty, self._dirty_keys)
+        self._dirty.clear()
+        self._dirty_keys.clear()
+        return changes
 
     def all_entries(self) -> NextHopChanges:
         """Return everything, for maps that were just made; nothing counts as changed then."""
-        self._dirty, self._dirty_keys = set(), set()
+        self._dirty.clear()
+        self._dirty_keys.clear()
         return self._changes(set(self._objects), set(self._of_client))
 
     def statistics(self) -> dict[str, int]:
