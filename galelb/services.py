@@ -9,7 +9,7 @@ from galelb.errors import ConfigError
 from galelb.model import Interface, IPAddress, Protocol, Service
 
 if TYPE_CHECKING:
-    from galelb.config import BalancerConfig, ServiceSection
+    from galelb.config import BalancerConfig
 
 __all__ = ["accepts", "resolve_services", "service_key"]
 
@@ -35,7 +35,7 @@ def resolve_services(config: BalancerConfig, public: Interface) -> tuple[Service
     `clients_port`. Raises ConfigError when that interface has no usable address.
     """
     if config.services:
-        return tuple(_configured(section, config) for section in config.services)
+        return config.configured_services()
     vip = next((a for a in public.addresses if not a.is_link_local), None)
     if vip is None:
         raise ConfigError(
@@ -54,17 +54,4 @@ def resolve_services(config: BalancerConfig, public: Interface) -> tuple[Service
             target_port=port,
             forwarder=config.forwarding.plugin,
         ),
-    )
-
-
-def _configured(section: ServiceSection, config: BalancerConfig) -> Service:
-    return Service(
-        name=section.name,
-        vip=section.vip,
-        port=section.port,
-        protocol=Protocol[section.protocol.upper()],
-        target_port=section.target_port or section.port,
-        forwarder=section.forwarder or config.forwarding.plugin,
-        vlan=section.vlan,
-        nodes=tuple(section.nodes),
     )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps every service's lookup table built and lying in gale_slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import structlog
+import trio
+
+from galelb.errors import GaleError
+from galelb.model import Service
+from galelb.tables import SlotSpace, TableSpec, digest, moved, pack
+
+if TYPE_CHECKING:
+    import mmap
+
+    from galelb.plugins import Plugins
+
+__all__ = ["BuiltTable", "TableKeeper", "TableSettings"]
+
+log = structlog.get_logger("galelb.tables")
+
+_RETRY_S = 0.1
+_RETRIES = 50
+
+
+@attrs.frozen(kw_only=True)
+class TableSettings:
+    """What all balancers of a group must share to get the same tables."""
+
+    size: int
+    seed: int
+    scheduler: str
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BuiltTable:
+    """A table that lies in gale_slots."""
+
+    spec: TableSpec
+    first: int
+    digest: str
+    slots: tuple[str, ...]
+    """Address that each slot names."""
+
+
+class TableKeeper:
+    """Builds tables off the trio thread, shares equal ones, and replaces them atomically.
+
+    A new table is written to a region that no program reads; only then does the caller point
+    the service at it, and `release_replaced` frees the old region after a grace time.
+    """
+
+    def __init__(self, plugins: Plugins, settings: TableSettings) -> None:
+        self._plugins = plugins
+        self._settings = settings
+        self._memory: mmap.mmap | None = None
+        self._space = SlotSpace(0)
+        self._built: dict[str, BuiltTable] = {}
+        self._current: dict[int, BuiltTable] = {}
+        self._replaced: list[str] = []
+
+    def use(self, memory: mmap.mmap, elements: int, adopted: Mapping[str, int]) -> None:
+        """Work on this gale_slots from now on; `adopted` are regions that hold live tables."""
+        self._memory = memory
+        self._space = SlotSpace(elements)
+        self._built.clear()
+        self._current.clear()
+        self._replaced.clear()
+        for key, first in adopted.items():
+            try:
+                self._space.adopt(key, first, self._settings.size)
+            except GaleError as error:
+                log.warning("table_not_adopted", reason=str(error))
+                continue
+            self._replaced.append(key)
+
+    def regions(self) -> dict[str, int]:
+        """Return the first element of every live table by its spec's digest, to be persisted."""
+        return {table.spec.digest: table.first for table in self._current.values()}
+
+    def table(self, service_id: int) -> BuiltTable | None:
+        """Return the table of a service; None while it has no routable node."""
+        return self._current.get(service_id)
+
+    async def update(
+        self,
+        service_id: int,
+        service: Service,
+        nodes: Sequence[tuple[str, int]],
+        index_of: Mapping[str, int],
+    ) -> bool:
+        """Bring a service's table up to date; return whether it changed.
+
+        Raises GaleError when gale_slots stays full.
+        """
+        old = self._current.get(service_id)
+        spec = TableSpec(nodes=tuple(nodes), **attrs.asdict(self._settings))
+        if (old.spec if old else None) == (spec if nodes else None):
+            return False
+        if nodes:
+            self._current[service_id] = await self._place(service, spec, index_of)
+        else:
+            del self._current[service_id]
+        if old is not None:
+            self._replaced.append(old.spec.digest)
+        self._tell(service, old, self._current.get(service_id))
+        return True
+
+    def drop(self, service_id: int) -> None:
+        """Forget the table of a service that is no longer served."""
+        old = self._current.pop(service_id, None)
+        if old is not None:
+            self._replaced.append(old.spec.digest)
+
+    def release_replaced(self, now: float) -> None:
+        """Free what `update` replaced; call it once no service points there any more."""
+        for key in self._replaced:
+            self._space.release(key, now)
+        self._replaced.clear()
+        live = {table.spec.digest for table in self._current.values()}
+        self._built = {key: table for key, table in self._built.items() if key in live}
+
+    async def _place(
+        self, service: Service, spec: TableSpec, index_of: Mapping[str, int]
+    ) -> BuiltTable:
+        first, fresh = await self._acquire(spec)
+        if not fresh and spec.digest in self._built:
+            return self._built[spec.digest]
+        slots = await trio.to_thread.run_sync(
+            self._plugins.build_table, service, spec.nodes, spec.size, spec.seed
+        )
+        if fresh:
+            self._write(first, pack(slots, [index_of[address] for address in spec.addresses]))
+        built = BuiltTable(
+            spec=spec,
+            first=first,
+            digest=digest(slots, spec.addresses),
+            slots=tuple(spec.addresses[position] for position in slots),
+        )
+        self._built[spec.digest] = built
+        return built
+
+    async def _acquire(self, spec: TableSpec) -> tuple[int, bool]:
+        """Wait for room: replaced tables are freed after their grace time."""
+        for attempt in range(_RETRIES):
+            try:
+                region, fresh = self._space.acquire(spec.digest, spec.size, trio.current_time())
+            except GaleError:
+                if attempt == _RETRIES - 1:
+                    raise
+                await trio.sleep(_RETRY_S)
+            else:
+                return region.first, fresh
+        raise AssertionError
+
+    def _write(self, first: int, content: bytes) -> None:
+        if self._memory is None:
+            raise GaleError("lookup tables have no memory yet")
+        self._memory[first * 8 : first * 8 + len(content)] = content
+
+    def _tell(self, service: Service, old: BuiltTable | None, new: BuiltTable | None) -> None:
+        share = moved(old.slots if old else (), new.slots if new else ())
+        self._plugins.table_changed(service, new.digest if new else "", share)
+        log.info(
+            "table_changed",
+            service=service.name,
+            nodes=len(new.spec.nodes) if new else 0,
+            digest=new.digest if new else "",
+            moved=round(share, 4),
+        )
