@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BeforeValidator, ValidationInfo
 
-__all__ = ["Duration", "format_duration", "parse_duration"]
+__all__ = ["Duration", "format_duration", "is_duration", "parse_duration"]
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)", re.ASCII)
@@ -68,5 +69,11 @@ def _from_file(value: object, info: ValidationInfo) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_from_file)]
+_READER = BeforeValidator(_from_file)
+Duration = Annotated[float, _READER]
 """A field of a configuration: a Go-style duration in the file, seconds in the code."""
+
+
+def is_duration(metadata: Iterable[object]) -> bool:
+    """Return whether the metadata of an annotation or a field is that of a Duration."""
+    return any(item is _READER for item in metadata)

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds, validates and calls plugins; beside hooks.py the only user of pluggy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+import structlog
+
+from galelb import hooks
+from galelb.defaults import CoreDefaults
+from galelb.errors import PluginError
+from galelb.model import HealthReport, Metric, NodeRecord, Peer, Service, XdpMode
+from galelb.plugin_hooks import HookCaller, Implementation
+from galelb.plugin_infos import PluginInfo, describe
+from galelb.plugin_loading import Candidate, find_candidates
+from galelb.plugin_registry import KINDS, Registered, Registry, check_class
+from galelb.plugin_verify import verify
+
+if TYPE_CHECKING:
+    import click
+
+    from galelb.config import BalancerConfig
+    from galelb.forwarder import Forwarder, Options
+    from galelb.sources import (
+        Announcer,
+        BackgroundService,
+        HealthSource,
+        Scheduler,
+        SyncTransport,
+    )
+
+__all__ = ["PluginInfo", "Plugins"]
+
+log = structlog.get_logger("galelb.plugins")
+
+
+class Plugins:
+    """All plugins of one balancer: what they registered, and one typed method per hook.
+
+    A plugin that cannot be used is kept in `broken`, and an error for whoever asks for it by
+    name. Nothing here is global: two balancers in one process have two of these.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate] = (), *, trace: bool = False) -> None:
+        self._manager = _manager()
+        self._registry = Registry()
+        self._candidates: dict[str, Candidate] = {}
+        self._broken: dict[str, PluginError] = {}
+        self._commands: list[tuple[Candidate, click.Command]] = []
+        self._call = HookCaller(self._implementations, trace=trace)
+        self._core = CoreDefaults()
+        version = _version()
+        core = Candidate(name="core", package="galelb", version=version, plugin=self._core)
+        for candidate in (core, *candidates):
+            self._add(candidate)
+
+    @classmethod
+    def discover(
+        cls,
+        load_entry_points: bool = True,
+        extra: Iterable[object] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> Plugins:
+        """Return the installed plugins and `extra` ones (modules or objects with hooks).
+
+        The environment may limit and trace them: GALELB_LOAD_PLUGINS, GALELB_DISABLE_PLUGINS,
+        GALELB_TRACE_HOOKS=1. Raises PluginError for a faulty plugin that was named in
+        GALELB_LOAD_PLUGINS or given as `extra`.
+        """
+        environ = os.environ if environ is None else environ
+        found = find_candidates(environ) if load_entry_points else []
+        given = [_given(plugin) for plugin in extra]
+        plugins = cls([*found, *given], trace=environ.get("GALELB_TRACE_HOOKS") == "1")
+        named = [c.name for c in found] if "GALELB_LOAD_PLUGINS" in environ else []
+        for name in (*named, *(candidate.name for candidate in given)):
+            plugins.require(name)
+        return plugins
+
+    # which plugins there are
+
+    @property
+    def broken(self) -> Mapping[str, PluginError]:
+        """Plugins that cannot be used, and names that several plugins claim."""
+        return {**self._broken, **self._registry.conflicts}
+
+    def require(self, name: str) -> None:
+        """Raise PluginError if the plugin of this name is broken."""
+        if name in self.broken:
+            raise self.broken[name]
+
+    def warn_broken(self, used: Iterable[str] = ()) -> None:
+        """Log a warning for each broken plugin that is not among those in use."""
+        for name in sorted(set(self.broken) - set(used)):
+            log.warning("plugin_skipped", plugin=name, reason=str(self.broken[name]))
+
+    def infos(self) -> list[PluginInfo]:
+        """Return what is installed, sorted by name, broken plugins included."""
+        return describe(self._candidates.values(), self._registry, self.broken)
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of every usable plugin, as `galelb_started` passes them on."""
+        return {info.name: info.version for info in self.infos() if info.error is None}
+
+    # register
+
+    @property
+    def registered(self) -> Registry:
+        """Everything registered, for code that treats all kinds alike."""
+        return self._registry
+
+    def find(self, kind: str, name: str) -> type[Any]:
+        """Return a registered class. Raises PluginError that names what is installed."""
+        self.require(name)
+        return self._registry.find(kind, name)
+
+    def forwarder(self, name: str) -> type[Forwarder]:
+        """Return a forwarding strategy. Raises PluginError."""
+        return self.find("forwarder", name)
+
+    def scheduler(self, name: str) -> type[Scheduler]:
+        """Return a builder of lookup tables. Raises PluginError."""
+        return self.find("scheduler", name)
+
+    def health_source(self, name: str) -> type[HealthSource]:
+        """Return a source of health reports. Raises PluginError."""
+        return self.find("health source", name)
+
+    def sync_transport(self, name: str) -> type[SyncTransport]:
+        """Return a transport between balancers. Raises PluginError."""
+        return self.find("sync transport", name)
+
+    def announcer(self, name: str) -> type[Announcer]:
+        """Return an announcer of VIPs. Raises PluginError."""
+        return self.find("announcer", name)
+
+    def services(self) -> dict[str, type[BackgroundService]]:
+        """Return the background services to run, by name."""
+        return self._registry.classes("service")
+
+    def commands(self) -> list[click.Command]:
+        """Return the commands that plugins add to the command line."""
+        return [command for _, command in self._commands]
+
+    def options(self, name: str) -> type[Options]:
+        """Return the model of `[plugins.<name>]`. Raises PluginError for unknown names."""
+        self.require(name)
+        entry = self._registry.get(name)
+        if entry is None:
+            raise PluginError(name, "has no options: it registers nothing under this name")
+        return entry.options
+
+    def configure(self, config: BalancerConfig) -> None:
+        """Use the scheduler of this configuration. Raises PluginError."""
+        name = config.forwarding.scheduler
+        cls = self.scheduler(name)
+        self._core.scheduler = cls(config.plugins.get(name) or cls.Options())
+
+    # decide
+
+    def build_table(
+        self, service: Service, nodes: Sequence[tuple[str, int]], size: int, seed: int
+    ) -> Sequence[int]:
+        """Return a lookup table: `size` positions in `nodes`. Call it in a worker thread.
+
+        Raises PluginError when nobody, not even the scheduler, gave a valid one.
+        """
+        table: Sequence[int] | None = self._call.decide(
+            "galelb_build_table",
+            lambda answer: _is_table(answer, size, len(nodes)),
+            service=service,
+            nodes=nodes,
+            size=size,
+            seed=seed,
+        )
+        if table is None:
+            name = self._core.scheduler.name
+            raise PluginError(name, f"no lookup table for service {service.name}; see the log")
+        return table
+
+    def judge_node(self, record: NodeRecord, report: HealthReport) -> bool:
+        """Return whether this report counts as serving."""
+        return bool(self._call.decide("galelb_judge_node", _is_bool, record=record, report=report))
+
+    def admit_node(self, report: HealthReport) -> bool:
+        """Return whether an unknown node may join."""
+        return bool(self._call.decide("galelb_admit_node", _is_bool, report=report))
+
+    def merge_record(self, ours: NodeRecord, theirs: NodeRecord) -> NodeRecord | None:
+        """Return the record to keep when a peer's differs, or None for the core's rule."""
+        return self._call.decide(
+            "galelb_merge_record",
+            lambda answer: isinstance(answer, NodeRecord),
+            ours=ours,
+            theirs=theirs,
+        )
+
+    # notify: never raise
+
+    def health_reported(self, report: HealthReport) -> None:
+        """Tell plugins that a report was applied."""
+        self._call.notify("galelb_health_reported", report=report)
+
+    def node_changed(self, old: NodeRecord | None, new: NodeRecord) -> None:
+        """Tell plugins that a node's record changed."""
+        self._call.notify("galelb_node_changed", old=old, new=new)
+
+    def table_changed(self, service: Service, digest: str, moved: float) -> None:
+        """Tell plugins that a lookup table was replaced; `moved` is a share of its slots."""
+        self._call.notify("galelb_table_changed", service=service, digest=digest, moved=moved)
+
+    def peer_changed(self, old: Peer | None, new: Peer) -> None:
+        """Tell plugins that a peer joined, left, died or returned."""
+        self._call.notify("galelb_peer_changed", old=old, new=new)
+
+    def attached(self, interface: str, mode: XdpMode) -> None:
+        """Tell plugins that a program was attached."""
+        self._call.notify("galelb_attached", interface=interface, mode=mode)
+
+    def detached(self, interface: str) -> None:
+        """Tell plugins that a program was detached."""
+        self._call.notify("galelb_detached", interface=interface)
+
+    def started(self, plugins: Mapping[str, str] | None = None) -> None:
+        """Tell plugins that the balancer forwards."""
+        versions = self.versions() if plugins is None else plugins
+        self._call.notify("galelb_started", plugins=versions)
+
+    def stopping(self) -> None:
+        """Tell plugins that the balancer is about to stop."""
+        self._call.notify("galelb_stopping")
+
+    # collect
+
+    def metrics(self) -> list[Metric]:
+        """Return the metrics of all plugins."""
+        return self._call.collect("galelb_metrics", lambda item: isinstance(item, Metric))
+
+    # private
+
+    def _implementations(self, hook: str) -> list[Implementation]:
+        """Implementations in call order: tryfirst, last registered first, trylast."""
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        return [
+            Implementation(one.plugin_name, one.function, tuple(one.argnames))
+            for one in reversed(caller.get_hookimpls())
+        ]
+
+    def _add(self, candidate: Candidate) -> None:
+        try:
+            self._register(candidate)
+        except PluginError as error:
+            self._broken[candidate.name] = error
+        self._candidates.setdefault(candidate.name, candidate)
+
+    def _register(self, candidate: Candidate) -> None:
+        if candidate.error is not None:
+            raise candidate.error
+        if candidate.name in self._candidates:
+            other = self._candidates[candidate.name]
+            raise candidate.failure(f"has the name of a plugin of {other.origin}")
+        verify(candidate)
+        self._manager.register(candidate.plugin, candidate.name)
+        try:
+            entries = self._collect_classes(candidate)
+            commands = [(candidate, command) for command in self._collect_commands(candidate)]
+        except PluginError:
+            self._manager.unregister(name=candidate.name)
+            raise
+        self._registry.add(entries)
+        self._commands.extend(commands)
+
+    def _returned(self, candidate: Candidate, hook: str) -> list[Any]:
+        """Return what one plugin returns from a register hook."""
+        for one in self._implementations(hook):
+            if one.plugin == candidate.name:
+                try:
+                    return list(one.function())
+                except Exception as error:
+                    text = f"{hook} failed: {type(error).__name__}: {error}"
+                    raise candidate.failure(text) from error
+        return []
+
+    def _collect_classes(self, candidate: Candidate) -> list[Registered]:
+        entries: dict[str, Registered] = {}
+        for kind in KINDS:
+            for cls in self._returned(candidate, kind.hook):
+                entry = check_class(candidate, kind, cls)
+                if entry.name in entries:
+                    raise candidate.failure(f"registers the name {entry.name} twice")
+                entries[entry.name] = entry
+        return list(entries.values())
+
+    def _collect_commands(self, candidate: Candidate) -> list[click.Command]:
+        commands = self._returned(candidate, "galelb_register_commands")
+        if commands:
+            import click  # only here: most balancers have no plugin with commands
+
+            for command in commands:
+                if not (isinstance(command, click.Command) and command.name):
+                    text = "galelb_register_commands must return named click commands"
+                    raise candidate.failure(f"{text}, got {command!r}")
+        return commands
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks.HookSpecs)
+    return manager
+
+
+def _given(plugin: object) -> Candidate:
+    """Return a plugin that was handed over as an object, named like its module or class."""
+    named = plugin if inspect.ismodule(plugin) or inspect.isclass(plugin) else type(plugin)
+    name = getattr(plugin, "name", None) or named.__name__.rpartition(".")[2]
+    package = str(getattr(plugin, "__module__", None) or named.__name__)
+    return Candidate(name=str(name), package=package, version="", plugin=plugin)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("galelb")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _is_bool(answer: Any) -> bool:
+    return isinstance(answer, bool)
+
+
+def _is_table(answer: Any, size: int, nodes: int) -> bool:
+    """Whether an answer has the right length and names only nodes that exist."""
+    if not isinstance(answer, Sequence) or len(answer) != size:
+        return False
+    return all(isinstance(slot, int) and 0 <= slot < nodes for slot in set(answer))
