@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn what the API shows into JSON objects; the shapes are documented and stable."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from galelb.api.view import (
+    Count,
+    FlowPage,
+    InterfaceStatus,
+    NodeStatus,
+    PeerStatus,
+    PluginStatus,
+    ServiceStatus,
+    Status,
+)
+from galelb.model import Flow, NodeRecord
+
+__all__ = [
+    "flow_json",
+    "flows_json",
+    "node_json",
+    "peer_json",
+    "plugin_json",
+    "record_json",
+    "service_json",
+    "status_json",
+]
+
+Json = dict[str, Any]
+
+
+def status_json(status: Status, not_ready: str) -> Json:
+    """Return GET /v1/status; `not_ready` is why it does not serve clients, "" when it does."""
+    return {
+        "ready": not not_ready,
+        "not_ready_reason": not_ready,
+        "version": status.version,
+        "instance": status.instance,
+        "pid": status.pid,
+        "started_at": _timestamp(status.started_at),
+        "uptime_s": round(status.uptime_s, 3),
+        "adopted": status.adopted,
+        "config_digest": status.config_digest,
+        "plugins": list(status.plugins),
+        "interfaces": [_interface_json(interface) for interface in status.interfaces],
+        "services": {"total": status.services, "routable": status.services_routable},
+        "nodes": {"total": status.nodes, "routable": status.nodes_routable},
+        "flows": status.flows,
+        "reasons": _counts_json(status.reasons),
+        "notes": list(status.notes),
+    }
+
+
+def record_json(record: NodeRecord) -> Json:
+    """Return a node as the balancer keeps it; the answer to every change of a node."""
+    return {
+        "address": str(record.node.address),
+        "name": record.node.name,
+        "state": record.state.value,
+        "reason": record.reason,
+        "draining": record.draining,
+        "weight": record.weight,
+        "own_weight": record.node.weight,
+        "operator_weight": record.operator_weight,
+        "static": record.node.static,
+        "neighbour": record.neighbour,
+        "failures": record.failures,
+        "reports": record.reports,
+        "takes_new_flows": record.takes_new_flows,
+    }
+
+
+def node_json(node: NodeStatus) -> Json:
+    """Return one element of GET /v1/nodes."""
+    return record_json(node.record) | {
+        "index": node.index,
+        # A forwarder may refuse a node that looks fine to everyone else.
+        "takes_new_flows": node.record.takes_new_flows and not node.unroutable,
+        "unroutable_reason": node.unroutable,
+        **_count_json(node.count),
+    }
+
+
+def service_json(status: ServiceStatus) -> Json:
+    """Return one element of GET /v1/services."""
+    service = status.service
+    return {
+        "name": service.name,
+        "id": status.id,
+        "vip": str(service.vip),
+        "port": service.port,
+        "protocol": service.protocol.name.lower(),
+        "target_port": service.target_port,
+        "forwarder": service.forwarder,
+        "vlan": service.vlan,
+        "nodes": [str(address) for address in service.nodes],
+        "routable_nodes": status.routable_nodes,
+        "table_digest": status.table_digest,
+        **_count_json(status.count),
+        "drops": _counts_json(status.drops),
+    }
+
+
+def flows_json(page: FlowPage, *, limit: int, offset: int) -> Json:
+    """Return GET /v1/flows."""
+    return {
+        "flows": [flow_json(flow) for flow in page.flows],
+        "total": page.total,
+        "limit": limit,
+        "offset": offset,
+    }
+
+
+def flow_json(flow: Flow) -> Json:
+    """Return one tracked connection."""
+    return {
+        "service": flow.service,
+        "protocol": flow.protocol.name.lower(),
+        "client": str(flow.client),
+        "client_port": flow.client_port,
+        "node": str(flow.node),
+        "source": str(flow.source),
+        "source_port": flow.source_port,
+        "state": flow.state,
+        "idle_s": round(flow.idle_s, 3),
+    }
+
+
+def peer_json(status: PeerStatus) -> Json:
+    """Return one element of GET /v1/peers."""
+    return {
+        "address": str(status.peer.address),
+        "port": status.peer.port,
+        "alive": status.peer.alive,
+        "version": status.version,
+        "same_config": status.same_config,
+        "last_seen_s": None if status.last_seen_s is None else round(status.last_seen_s, 3),
+        "note": status.note,
+    }
+
+
+def plugin_json(plugin: PluginStatus) -> Json:
+    """Return one element of GET /v1/plugins."""
+    return {
+        "name": plugin.name,
+        "version": plugin.version,
+        "package": plugin.package,
+        "kinds": list(plugin.kinds),
+    }
+
+
+def _interface_json(interface: InterfaceStatus) -> Json:
+    return {
+        "name": interface.name,
+        "role": interface.role,
+        "mode": None if interface.mode is None else interface.mode.value,
+        "reason": interface.reason,
+        "ifindex": interface.ifindex,
+    }
+
+
+def _count_json(count: Count) -> Json:
+    return {"packets": count.packets, "bytes": count.bytes}
+
+
+def _counts_json(counts: Mapping[str, Count]) -> Json:
+    return {name: _count_json(count) for name, count in counts.items()}
+
+
+def _timestamp(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

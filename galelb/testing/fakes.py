@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fakes for tests: a balancer that exists only as values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import attrs
+
+from galelb.api.view import (
+    Count,
+    FlowPage,
+    InterfaceStatus,
+    NodeStatus,
+    PeerStatus,
+    PluginStatus,
+    ServiceStatus,
+    Status,
+    UnknownNodeError,
+)
+from galelb.model import (
+    Flow,
+    IPAddress,
+    Metric,
+    Node,
+    NodeRecord,
+    NodeState,
+    Protocol,
+    Service,
+    XdpMode,
+)
+
+__all__ = ["FakeBalancer"]
+
+STARTED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+
+
+def _node(last: int, name: str, state: NodeState, index: int, **more: Any) -> NodeStatus:
+    record = NodeRecord(
+        node=Node(address=IPv4Address(f"10.0.0.{last}"), name=name),
+        state=state,
+        reports=3,
+        neighbour=f"02:00:00:00:00:{last:02x}",
+    )
+    record = attrs.evolve(record, **more)
+    reason = "" if record.takes_new_flows else record.reason or record.state.value
+    count = Count(1000 * index, 640_000 * index)
+    return NodeStatus(record=record, index=index, count=count, unroutable=reason)
+
+
+def _nodes() -> list[NodeStatus]:
+    return [
+        _node(11, "web-1", NodeState.ROUTABLE, 1),
+        _node(12, "web-2", NodeState.ROUTABLE, 2, draining=True, reason="drained by the operator"),
+        _node(13, "web-3", NodeState.DOWN, 3, reason="no report for 5 s", failures=1),
+    ]
+
+
+def _services() -> list[ServiceStatus]:
+    web = Service(
+        name="web",
+        vip=IPv4Address("192.0.2.10"),
+        port=80,
+        protocol=Protocol.TCP,
+        target_port=8080,
+        forwarder="l4_nat",
+    )
+    dns = Service(
+        name="dns",
+        vip=IPv6Address("2001:db8::53"),
+        port=53,
+        protocol=Protocol.UDP,
+        target_port=53,
+        forwarder="l4_nat",
+    )
+    return [
+        ServiceStatus(
+            service=web,
+            id=1,
+            table_digest="5f1c0a9e77aa41d2",
+            routable_nodes=1,
+            count=Count(6000, 3_840_000),
+            drops={"no_neighbour": Count(4, 256)},
+        ),
+        ServiceStatus(service=dns, id=2, drops={"no_node": Count(17, 1_190)}),
+    ]
+
+
+def _flows() -> list[Flow]:
+    return [
+        Flow(
+            service="web",
+            protocol=Protocol.TCP,
+            client=IPv4Address(f"198.51.100.{7 + n % 2}"),
+            client_port=40_000 + n,
+            node=IPv4Address(f"10.0.0.{11 + n % 2}"),
+            source=IPv4Address("10.0.0.1"),
+            source_port=20_000 + n,
+            state="established",
+            idle_s=float(n),
+        )
+        for n in range(5)
+    ]
+
+
+@attrs.define
+class FakeBalancer:
+    """A `galelb.api.view.BalancerView` whose every answer a test may set."""
+
+    not_ready: str = ""
+    node_list: list[NodeStatus] = attrs.Factory(_nodes)
+    service_list: list[ServiceStatus] = attrs.Factory(_services)
+    flow_list: list[Flow] = attrs.Factory(_flows)
+    peer_list: list[PeerStatus] = attrs.Factory(list)
+    metric_list: list[Metric] = attrs.Factory(list)
+    notes: tuple[str, ...] = ()
+    reasons: dict[str, Count] = attrs.Factory(
+        lambda: {
+            "pass_foreign": Count(120, 9_000),
+            "forwarded": Count(6000, 3_840_000),
+            "no_node": Count(17, 1_190),
+        }
+    )
+
+    async def status(self) -> Status:
+        """Return a balancer with a public interface in generic mode."""
+        return Status(
+            version="0.1.0",
+            instance="default",
+            pid=4242,
+            started_at=STARTED_AT,
+            uptime_s=8_043.5,
+            plugins=("l4_nat", "health_grpc"),
+            interfaces=(
+                InterfaceStatus(name="eth0", role="private", mode=XdpMode.NATIVE, ifindex=2),
+                InterfaceStatus(
+                    name="eth1",
+                    role="public",
+                    mode=XdpMode.GENERIC,
+                    reason="the driver has no native XDP",
+                    ifindex=3,
+                ),
+            ),
+            services=len(self.service_list),
+            services_routable=sum(s.routable_nodes > 0 for s in self.service_list),
+            nodes=len(self.node_list),
+            nodes_routable=sum(n.record.takes_new_flows for n in self.node_list),
+            flows=len(self.flow_list),
+            reasons=self.reasons,
+            notes=self.notes,
+            config_digest="9b74c9897bac770f",
+            adopted=True,
+        )
+
+    async def ready(self) -> str:
+        """Return what the test set."""
+        return self.not_ready
+
+    async def nodes(self) -> tuple[NodeStatus, ...]:
+        """Return the nodes."""
+        return tuple(self.node_list)
+
+    async def services(self) -> tuple[ServiceStatus, ...]:
+        """Return the services."""
+        return tuple(self.service_list)
+
+    async def flows(
+        self,
+        *,
+        service: str | None = None,
+        node: IPAddress | None = None,
+        client: IPAddress | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> FlowPage:
+        """Return the flows that match."""
+        found = [
+            flow
+            for flow in self.flow_list
+            if service in (None, flow.service)
+            and node in (None, flow.node)
+            and client in (None, flow.client)
+        ]
+        return FlowPage(flows=tuple(found[offset : offset + limit]), total=len(found))
+
+    async def peers(self) -> tuple[PeerStatus, ...]:
+        """Return the peers."""
+        return tuple(self.peer_list)
+
+    async def plugins(self) -> tuple[PluginStatus, ...]:
+        """Return the two plugins of the status."""
+        return tuple(
+            PluginStatus(name=name, version="0.1.0", package="galelb", kinds=(kind,))
+            for name, kind in (("l4_nat", "forwarder"), ("health_grpc", "health source"))
+        )
+
+    async def drain(self, address: IPAddress, *, on: bool) -> NodeRecord:
+        """Set the node's draining."""
+        return self._change(address, draining=on, reason="drained by the operator" if on else "")
+
+    async def set_weight(self, address: IPAddress, weight: int | None) -> NodeRecord:
+        """Set the node's weight."""
+        return self._change(address, operator_weight=weight)
+
+    async def metrics(self) -> Sequence[Metric]:
+        """Return the metrics."""
+        return tuple(self.metric_list)
+
+    def _change(self, address: IPAddress, **changes: Any) -> NodeRecord:
+        for position, status in enumerate(self.node_list):
+            if status.record.node.address == address:
+                record = attrs.evolve(status.record, **changes)
+                self.node_list[position] = attrs.evolve(status, record=record, unroutable="")
+                return record
+        raise UnknownNodeError(str(address), [str(n.record.node.address) for n in self.node_list])
