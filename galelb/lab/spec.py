@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab consists of, as asked for on the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from galelb.errors import ConfigError
+
+__all__ = ["MAX_HOSTS_PER_ROLE", "MAX_WEIGHT", "LabSpec"]
+
+MAX_WEIGHT = 1000
+
+MAX_HOSTS_PER_ROLE = 50
+"""Bounds the lab to what one machine and the address plan can hold."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_PREFIX = re.compile(r"gale[0-9a-f]{4}")
+
+
+def _pairs(pairs: Iterable[Iterable[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in pairs)
+
+
+def _integers(numbers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(numbers)
+
+
+@attrs.frozen(kw_only=True)
+class LabSpec:
+    """One lab: how many hosts, which plugin, which address families.
+
+    Raises ConfigError with every problem when built from impossible values.
+    """
+
+    name: str
+    prefix: str
+    """`gale` and four hex digits; starts the name of every namespace of this lab."""
+    plugin: str = "l4_nat"
+    balancers: int = 1
+    nodes: int = 3
+    clients: int = 1
+    weights: tuple[int, ...] = attrs.field(default=(), converter=_integers)
+    ipv4: bool = True
+    ipv6: bool = False
+    udp: bool = False
+    one_armed: bool = False
+    options: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+    """Options of the plugin as (key, TOML value)."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse impossible values, all of them at once."""
+        if problems := list(_problems(self)):
+            raise ConfigError(problems)
+
+    def weight(self, index: int) -> int:
+        """Return the weight of the node with this index (from 0); 1 when none is given."""
+        return self.weights[index] if self.weights else 1
+
+    @property
+    def needs_services(self) -> bool:
+        """Whether the default service (IPv4, TCP, public address) does not suffice."""
+        return self.ipv6 or self.udp
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LabSpec:
+        """Rebuild a spec from `attrs.asdict` that went through JSON."""
+        return cls(**data)
+
+
+def _problems(spec: LabSpec) -> list[str]:
+    problems = [
+        f"lab: {role}: must be between {least} and {MAX_HOSTS_PER_ROLE}, got {count}"
+        for role, count, least in (
+            ("balancers", spec.balancers, 1),
+            ("nodes", spec.nodes, 1),
+            ("clients", spec.clients, 1),
+        )
+        if not least <= count <= MAX_HOSTS_PER_ROLE
+    ]
+    if not _NAME.fullmatch(spec.name):
+        problems.append(f"lab: name: use 1 to 32 of a-z, 0-9 and '-', got {spec.name!r}")
+    if not _PREFIX.fullmatch(spec.prefix):
+        problems.append(f"lab: prefix: must be 'gale' and 4 hex digits, got {spec.prefix!r}")
+    if spec.weights and len(spec.weights) != spec.nodes:
+        given = ",".join(map(str, spec.weights))
+        problems.append(f"lab: weights: give one per node ({spec.nodes}), got {given}")
+    if any(not 1 <= weight <= MAX_WEIGHT for weight in spec.weights):
+        problems.append(f"lab: weights: each must be between 1 and {MAX_WEIGHT}")
+    if not (spec.ipv4 or spec.ipv6):
+        problems.append("lab: at least one of IPv4 and IPv6 is needed")
+    return problems
