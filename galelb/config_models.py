@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
 
 from galelb.config_types import (
     Address,
     InterfaceName,
+    Label,
     Mac,
+    OptionalLabel,
     PluginName,
     Port,
     VipAddress,
     at_least,
     blacklist_limit,
+    matches,
     prime,
 )
 from galelb.durations import Duration
@@ -45,8 +48,6 @@ _MAX_NODES = 4096
 _MAX_PEERS = 64
 _MAX_WEIGHT = 65535
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, no silent conversions, frozen."""
@@ -59,7 +60,9 @@ class Section(BaseModel):
 class InstanceSection(Section):
     """Which balancer of this machine; several may run beside each other."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] = "default"
+    name: Annotated[str, matches("[a-z0-9-]{1,32}", "must be 1 to 32 of a-z, 0-9 and -")] = (
+        "default"
+    )
     """Name of this instance: 1 to 32 of a-z, 0-9 and "-"."""
     run_dir: Path = Path("/run/galelb")
     """Where sockets, pins and state live, in a folder named after the instance."""
@@ -154,7 +157,7 @@ class AnnounceSection(Section):
 class ServiceSection(Section):
     """One VIP, port and protocol that clients connect to."""
 
-    name: Name
+    name: Label
     """Name in logs, metrics and commands."""
     vip: VipAddress
     """Virtual IP address."""
@@ -194,7 +197,7 @@ class NodeSection(Section):
     """Link-layer address, to need no neighbour discovery."""
     weight: Annotated[int, Field(ge=0, le=_MAX_WEIGHT)] = 1
     """Share of new flows compared with the other nodes; 0 = none."""
-    name: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$")] = ""
+    name: OptionalLabel = ""
     """Name in logs and commands."""
 
     def node(self) -> Node:

@@ -16,12 +16,15 @@ from galelb.model import IPAddress
 __all__ = [
     "Address",
     "InterfaceName",
+    "Label",
     "Mac",
+    "OptionalLabel",
     "PluginName",
     "Port",
     "VipAddress",
     "at_least",
     "blacklist_limit",
+    "matches",
     "prime",
 ]
 
@@ -79,6 +82,18 @@ def _plugin(name: str) -> str:
     return name
 
 
+def matches(pattern: str, message: str) -> AfterValidator:
+    """Return a validator of text that says `message` instead of showing a pattern."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value) is None:
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
 def at_least(text: str) -> AfterValidator:
     """Return a validator that refuses durations shorter than `text`."""
     seconds = parse_duration(text)
@@ -120,6 +135,10 @@ Address = Annotated[
     PlainSerializer(str, return_type=str, when_used="json"),
 ]
 VipAddress = Annotated[Address, AfterValidator(_vip)]
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_LABEL_WORDS = "1 to 63 of letters, digits, dot, - and _, a letter or digit first"
+Label = Annotated[str, matches(_LABEL, f"must be {_LABEL_WORDS}")]
+OptionalLabel = Annotated[str, matches(f"({_LABEL})?", f"must be empty or {_LABEL_WORDS}")]
 Mac = Annotated[str, AfterValidator(_mac)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 PluginName = Annotated[str, AfterValidator(_plugin)]

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""node.toml as a validated, frozen value: the balancers of a node and its own checks."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from galelb.config_errors import KeyProblemError, describe_errors, raise_problems
+from galelb.config_models import Section
+from galelb.config_types import Address, Label, OptionalLabel, Port, at_least
+from galelb.durations import Duration
+from galelb.toml_file import read_toml
+from galelb.toml_json import parse_section, plain
+
+__all__ = [
+    "BalancerAddress",
+    "CheckSection",
+    "LoadBalancerSection",
+    "NodeConfig",
+    "NodeSettings",
+    "load_node_config",
+    "split_target",
+]
+
+_MAX_BALANCERS = 64
+_MAX_CHECKS = 64
+_HOST = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def _hostname(name: str) -> str:
+    if _HOST.fullmatch(name) is None:
+        raise ValueError('must be a host name, such as "lb-0.local"')
+    return name
+
+
+class BalancerAddress(Section):
+    """Where a balancer listens: an address or a host name, which is looked up again and again."""
+
+    ip: Address | None = None
+    """Its address on the private network."""
+    hostname: Annotated[str, AfterValidator(_hostname)] | None = None
+    """Its host name; mDNS names such as lb-0.local are fine."""
+    port: Port = 7070
+    """Its node_port."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.ip is None) == (self.hostname is None):
+            raise ValueError("needs either ip or hostname, not both")
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address or host name as text."""
+        return str(self.ip) if self.ip is not None else str(self.hostname)
+
+
+class LoadBalancerSection(Section):
+    """The balancers that the node reports to."""
+
+    addresses: Annotated[
+        tuple[BalancerAddress, ...], Field(min_length=1, max_length=_MAX_BALANCERS)
+    ]
+    """Every balancer of the group, by ip or hostname."""
+
+
+class NodeSettings(Section):
+    """What the node says of itself."""
+
+    name: OptionalLabel = ""
+    """Name in logs and commands; the host's name when empty."""
+    weight: Annotated[int, Field(ge=0, le=65535)] = 1
+    """Share of new flows compared with the other nodes; 0 = none."""
+    services: Annotated[tuple[Label, ...], Field(max_length=4096)] = ()
+    """Names of the services it serves; all of its family when empty."""
+    drain_timeout: Duration = 10.0
+    """How long to wait at shutdown until the balancers send no new flows."""
+
+
+class CheckSection(Section):
+    """One check that has to pass before the node says that it serves."""
+
+    name: Label
+    """Name in logs and in the node's reports."""
+    type: Literal["tcp", "http", "exec"]
+    """tcp: connect to `target`; http: GET `url` and get 200 to 399; exec: `command` exits 0."""
+    target: str | None = None
+    """For tcp: "host:port", IPv6 addresses in brackets."""
+    url: str | None = None
+    """For http: an http:// or https:// URL."""
+    command: Annotated[tuple[str, ...], Field(max_length=256)] = ()
+    """For exec: program and arguments; no shell."""
+    interval: Annotated[Duration, at_least("100ms")] = 1.0
+    """Time between two runs."""
+    timeout: Annotated[Duration, at_least("10ms")] = 1.0
+    """A run that takes longer has failed."""
+    rise: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Successes in a row before the check passes."""
+    fall: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Failures in a row before the check fails."""
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        given = {"target": self.target, "url": self.url, "command": self.command or None}
+        wanted = {"tcp": "target", "http": "url", "exec": "command"}[self.type]
+        if not given[wanted]:
+            raise KeyProblemError(f"required for a check of type {self.type}", wanted)
+        for key in given:
+            if key != wanted and given[key] is not None:
+                raise KeyProblemError(
+                    f"not for a check of type {self.type}: it takes {wanted}", key
+                )
+        if self.target is not None:
+            split_target(self.target)
+        if self.url is not None:
+            _check_url(self.url)
+        if self.command and not self.command[0]:
+            raise KeyProblemError("must begin with the name of a program", "command")
+        return self
+
+
+def split_target(target: str) -> tuple[str, int]:
+    """Return host and port of a "host:port". Raises ValueError."""
+    host, colon, port = target.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    name = host[1:-1] if bracketed else host
+    if not (colon and _good_host(name, bracketed) and _good_port(port)):
+        raise KeyProblemError(f'must be "host:port", got {target[:80]!r}', "target")
+    return name, int(port)
+
+
+def _good_host(name: str, bracketed: bool) -> bool:
+    try:
+        return (ip_address(name).version == 6) is bracketed
+    except ValueError:
+        return not bracketed and _HOST.fullmatch(name) is not None
+
+
+def _good_port(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,5}", text) is not None and 1 <= int(text) <= 65535
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s\x00-\x1f]", url):
+        raise KeyProblemError(f'must be like "http://127.0.0.1:8080/", got {url[:80]!r}', "url")
+
+
+class NodeConfig(Section):
+    """A whole node.toml."""
+
+    load_balancer: LoadBalancerSection
+    """The balancers that the node reports to."""
+    node: NodeSettings = NodeSettings()
+    """What the node says of itself."""
+    checks: Annotated[tuple[CheckSection, ...], Field(max_length=_MAX_CHECKS)] = ()
+    """What has to work before the node says that it serves; none = it always does."""
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> Self:
+        seen: set[str] = set()
+        for index, check in enumerate(self.checks):
+            if check.name in seen:
+                text = f'another check has the name "{check.name}" already'
+                raise KeyProblemError(text, "checks", index, "name")
+            seen.add(check.name)
+        return self
+
+
+def load_node_config(path: Path) -> NodeConfig:
+    """Return the validated node.toml. Blocks on the disk. Raises ConfigError with all problems."""
+    file = read_toml(path)
+    data, problems = plain(file.data)
+    try:
+        config = parse_section(NodeConfig, data)
+    except ValidationError as error:
+        raise_problems(file, [*problems, *describe_errors(error, NodeConfig)])
+        raise
+    raise_problems(file, problems)
+    return config
