@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API sees of a running balancer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from galelb.api.view import (
+    FlowPage,
+    InterfaceStatus,
+    NodeStatus,
+    PeerStatus,
+    PluginStatus,
+    ServiceStatus,
+    Status,
+    UnknownNodeError,
+)
+from galelb.counters import Counters, read_counters
+from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer
+
+if TYPE_CHECKING:
+    from galelb.config import BalancerConfig
+    from galelb.controller import Controller
+    from galelb.datapath import KernelDataPath
+    from galelb.plugins import Plugins
+
+__all__ = ["RunningView"]
+
+_MAX_FLOWS = 2_000_000
+
+
+@attrs.define
+class RunningView:
+    """Implements `galelb.api.view.BalancerView` on the parts of a running balancer."""
+
+    config: BalancerConfig
+    plugin_set: Plugins
+    controller: Controller
+    datapath: KernelDataPath
+    interfaces: Callable[[], tuple[InterfaceStatus, ...]]
+    changed: Callable[[], None]
+    """Called after an operator changed something."""
+    version: str
+    config_digest: str
+    notes: tuple[str, ...] = ()
+    adopted: bool = False
+    started_at: float = attrs.Factory(time.time)
+
+    async def status(self) -> Status:
+        """Return the balancer in one value."""
+        served, records = self.controller.served, self.controller.health.records()
+        counters = await self._counters()
+        flows = await trio.to_thread.run_sync(self._flow_count)
+        return Status(
+            version=self.version,
+            instance=self.config.instance.name,
+            pid=os.getpid(),
+            started_at=self.started_at,
+            uptime_s=time.time() - self.started_at,
+            plugins=tuple(plugin.name for plugin in await self.plugins()),
+            interfaces=self.interfaces(),
+            services=len(served.services),
+            services_routable=sum(
+                self.controller.tables.table(number) is not None for number in served.services
+            ),
+            nodes=len(records),
+            nodes_routable=sum(self._unroutable(record) == "" for record in records),
+            flows=flows,
+            reasons=counters.reasons(),
+            notes=self.notes,
+            config_digest=self.config_digest,
+            adopted=self.adopted,
+        )
+
+    async def ready(self) -> str:
+        """Return why the balancer cannot serve clients now, or "" when it can."""
+        detached = [one.name for one in self.interfaces() if one.mode is None]
+        if detached:
+            return f"not attached to {', '.join(detached)}"
+        without = [
+            service.name
+            for number, service in self.controller.served.services.items()
+            if self.controller.tables.table(number) is None
+        ]
+        return f"no routable node for {', '.join(without)}" if without else ""
+
+    async def nodes(self) -> tuple[NodeStatus, ...]:
+        """Return all nodes in the order in which they joined."""
+        counters = await self._counters()
+        numbers = self.controller.nodes
+        statuses = []
+        for record in self.controller.health.records():
+            index = numbers.number(str(record.node.address))
+            statuses.append(
+                NodeStatus(
+                    record=record,
+                    index=index,
+                    count=counters.by_node[index],
+                    unroutable=self._unroutable(record),
+                )
+            )
+        return tuple(statuses)
+
+    async def services(self) -> tuple[ServiceStatus, ...]:
+        """Return all services in the order of the configuration."""
+        counters = await self._counters()
+        statuses = []
+        for number, service in self.controller.served.services.items():
+            table = self.controller.tables.table(number)
+            statuses.append(
+                ServiceStatus(
+                    service=service,
+                    id=number,
+                    table_digest=table.digest if table else "",
+                    routable_nodes=len(table.spec.nodes) if table else 0,
+                    count=counters.forwarded(number),
+                    drops=counters.drops(number),
+                )
+            )
+        return tuple(statuses)
+
+    async def flows(
+        self,
+        *,
+        service: str | None = None,
+        node: IPAddress | None = None,
+        client: IPAddress | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> FlowPage:
+        """Return flows that match all given filters."""
+
+        def matches(flow: Flow) -> bool:
+            return (
+                service in (None, flow.service)
+                and node in (None, flow.node)
+                and client in (None, flow.client)
+            )
+
+        def collect() -> FlowPage:
+            page: list[Flow] = []
+            total = 0
+            for flow in filter(matches, flows):
+                if offset <= total < offset + limit:
+                    page.append(flow)
+                total += 1
+            return FlowPage(flows=tuple(page), total=total)
+
+        flows = self._flows()
+        return await trio.to_thread.run_sync(collect)
+
+    async def peers(self) -> tuple[PeerStatus, ...]:
+        """Return the configured peers; a lone balancer hears from none."""
+        note = (
+            "no sync transport is configured"
+            if not self.config.load_balancer_quorum.transport
+            else ""
+        )
+        return tuple(
+            PeerStatus(peer=Peer(address=peer.ip, port=peer.port), note=note)
+            for peer in self.config.load_balancer_quorum.addresses
+        )
+
+    async def plugins(self) -> tuple[PluginStatus, ...]:
+        """Return the plugins in use."""
+        return tuple(
+            PluginStatus(
+                name=info.name, version=info.version, package=info.package, kinds=info.kinds
+            )
+            for info in self.plugin_set.infos()
+            if info.name in self.config.plugins
+        )
+
+    async def drain(self, address: IPAddress, *, on: bool) -> NodeRecord:
+        """Stop (or resume) new flows to a node. Raises UnknownNodeError."""
+        self._require(address)
+        self.controller.health.drain(address, on, trio.current_time())
+        self.changed()
+        return self._require(address)
+
+    async def set_weight(self, address: IPAddress, weight: int | None) -> NodeRecord:
+        """Override a node's weight, None = its own. Raises UnknownNodeError."""
+        self._require(address)
+        self.controller.health.set_weight(address, weight, trio.current_time())
+        self.changed()
+        return self._require(address)
+
+    async def metrics(self) -> Sequence[Metric]:
+        """Return every sample: counters, states, flows, and what plugins add."""
+        counters = await self._counters()
+        samples = [*_traffic(counters, self.controller), *_states(self.controller)]
+        samples += self.plugin_set.metrics()
+        return samples + await trio.to_thread.run_sync(self._forwarder_metrics)
+
+    # inside
+
+    def _require(self, address: IPAddress) -> NodeRecord:
+        record = self.controller.health.get(address)
+        if record is None:
+            known = [str(one.node.address) for one in self.controller.health.records()]
+            raise UnknownNodeError(str(address), known)
+        return record
+
+    def _unroutable(self, record: NodeRecord) -> str:
+        if record.node.address in self.controller.unroutable:
+            return self.controller.unroutable[record.node.address]
+        if record.takes_new_flows:
+            return ""
+        if record.state is not NodeState.ROUTABLE:
+            return record.reason or record.state.value
+        if record.draining:
+            return "draining"
+        if record.neighbour is None:
+            return "its link-layer address is not resolved yet"
+        return "weight 0"
+
+    async def _counters(self) -> Counters:
+        numbers = self.controller.nodes
+        nodes = [numbers.number(str(r.node.address)) for r in self.controller.health.records()]
+        served = self.controller.served
+        return await trio.to_thread.run_sync(
+            read_counters, served.maps, tuple(served.services), nodes
+        )
+
+    def _flows(self) -> Iterator[Flow]:
+        """Return an iterator to be used up in a worker thread; views are taken here."""
+        served = self.controller.served
+        views = {name: self.controller.view(name) for name in served.forwarders}
+        return itertools.chain.from_iterable(
+            served.forwarders[name].flows(self.datapath, view, limit=_MAX_FLOWS)
+            for name, view in views.items()
+        )
+
+    def _flow_count(self) -> int:
+        return sum(
+            int(metric.value)
+            for metric in self._forwarder_metrics()
+            if metric.name == "galelb_flows"
+        )
+
+    def _forwarder_metrics(self) -> list[Metric]:
+        forwarders = self.controller.served.forwarders.values()
+        return [metric for forwarder in forwarders for metric in forwarder.metrics(self.datapath)]
+
+
+def _traffic(counters: Counters, controller: Controller) -> Iterator[Metric]:
+    names = {n: service.name for n, service in controller.served.services.items()} | {0: ""}
+    for number, counts in counters.by_service.items():
+        for reason, count in counts.items():
+            labels = {"service": names[number], "reason": reason.name.lower()}
+            text = "by service and reason"
+            yield Metric(
+                name="galelb_packets_total",
+                help=f"Packets {text}.",
+                value=count.packets,
+                labels=labels,
+                kind="counter",
+            )
+            yield Metric(
+                name="galelb_bytes_total",
+                help=f"Bytes of whole frames {text}.",
+                value=count.bytes,
+                labels=labels,
+                kind="counter",
+            )
+
+
+def _states(controller: Controller) -> Iterator[Metric]:
+    for record in controller.health.records():
+        for state in NodeState:
+            yield Metric(
+                name="galelb_node_state",
+                help="1 for the state that the node is in.",
+                value=float(record.state is state),
+                labels={"node": str(record.node.address), "state": state.value},
+            )
+    for number, service in controller.served.services.items():
+        table = controller.tables.table(number)
+        yield Metric(
+            name="galelb_service_routable_nodes",
+            help="Nodes in the service's lookup table.",
+            value=len(table.spec.nodes) if table else 0,
+            labels={"service": service.name},
+        )

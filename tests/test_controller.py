@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+import ipaddress
+import struct
+
+import pytest
+import trio
+import trio.testing
+
+from galelb.abi import NO_TABLE, NodeFlag
+from galelb.controller import Controller, Served
+from galelb.errors import MapError
+from galelb.forwarder import Forwarder, HostView
+from galelb.health import HealthSettings, NodeHealth
+from galelb.identity import Numbering
+from galelb.model import Interface, NextHop, Node, Protocol, Service
+from galelb.next_hops import NextHopTable
+from galelb.plugins import Plugins
+from galelb.table_keeper import TableKeeper, TableSettings
+from galelb.tables import slots_needed
+from galelb.testing.fake_maps import FakeMap
+
+SIZE = 251
+A, B = ipaddress.ip_address("10.1.0.11"), ipaddress.ip_address("10.1.0.12")
+MAC = "02:00:00:00:00:0a"
+WEB = Service(
+    name="web",
+    vip=ipaddress.ip_address("192.0.2.1"),
+    port=80,
+    protocol=Protocol.TCP,
+    target_port=80,
+    forwarder="fake",
+)
+
+
+class FakeForwarder(Forwarder):
+    name = "fake"
+    refused = ()
+
+    def plan(self, view, maps):
+        return {"fake_nodes": [(number, int(node.address)) for number, node in view.nodes.items()]}
+
+    def unroutable(self, view):
+        return {n: "no room" for n, node in view.nodes.items() if node.address in self.refused}
+
+
+def host():
+    interface = Interface(name="eth0", ifindex=2, mac=MAC, mtu=1500)
+    return HostView(
+        private=interface,
+        public=interface,
+        ip_local_port_range=(32768, 60999),
+        tick_shift=8,
+        hz=250,
+        flow_seed=1,
+    )
+
+
+@pytest.fixture
+def maps():
+    sizes = {"gale_services": 16, "gale_nodes": 16, "gale_next_hops": 16, "fake_nodes": 16}
+    fakes = {name: FakeMap(name, size) for name, size in sizes.items()}
+    fakes["gale_next_hop_index"] = FakeMap("gale_next_hop_index", 16)
+    fakes["gale_slots"] = FakeMap("gale_slots", slots_needed(SIZE, 4), leaf_size=8)
+    return fakes
+
+
+@pytest.fixture
+def controller(maps):
+    health = NodeHealth(
+        HealthSettings(
+            checks_before_routing=3,
+            checks_timeout=5,
+            black_list_after_fails=5,
+            black_list_expiry=300,
+        )
+    )
+    tables = TableKeeper(Plugins(), TableSettings(size=SIZE, seed=0, scheduler="maglev"))
+    tables.use(maps["gale_slots"].mmap(), maps["gale_slots"].max_entries, {})
+    return Controller(
+        health=health, nodes=Numbering("node", 15), next_hops=NextHopTable(16), tables=tables
+    )
+
+
+def add(controller, address, *, resolved=True):
+    controller.health.add_static(Node(address=address), trio.current_time())
+    if resolved:
+        hop = NextHop(ifindex=2, dst_mac=MAC, src_mac=MAC, mtu=1500)
+        controller.next_hops.set_node(address, hop)
+        controller.health.set_neighbour(address, MAC, trio.current_time())
+
+
+def served(maps, services=None, forwarder=None, **changes):
+    return Served(
+        services={1: WEB} if services is None else services,
+        forwarders={"fake": forwarder or FakeForwarder(None)},
+        host=host(),
+        maps=maps,
+        **changes,
+    )
+
+
+def slots(maps, first):
+    memory = maps["gale_slots"].mmap()
+    return struct.unpack_from(f"={SIZE}H", memory, first * 8)
+
+
+async def test_a_service_without_nodes_has_no_table(controller, maps):
+    await controller.serve(served(maps))
+
+    assert maps["gale_services"].get(1)["table"] == NO_TABLE
+
+
+async def test_every_slot_names_a_routable_node_by_its_number(controller, maps):
+    add(controller, A)
+    add(controller, B)
+    await controller.serve(served(maps))
+
+    assert {1, 2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert maps["gale_nodes"].get(1)["flags"] == NodeFlag.PRESENT
+    assert maps["gale_nodes"].get(1)["next_hop"] == controller.next_hops.node_index(A) > 0
+
+
+async def test_an_unresolved_node_is_known_but_in_no_table(controller, maps):
+    add(controller, A)
+    add(controller, B, resolved=False)
+    await controller.serve(served(maps))
+
+    assert {1} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert maps["gale_nodes"].get(2)["next_hop"] == 0
+
+
+async def test_a_node_that_the_forwarder_refuses_is_in_no_table(controller, maps):
+    add(controller, A)
+    add(controller, B)
+    forwarder = FakeForwarder(None)
+    forwarder.refused = (A,)
+    await controller.serve(served(maps, forwarder=forwarder))
+
+    assert {2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert controller.unroutable == {A: "no room"}
+
+
+async def test_a_change_moves_the_service_to_a_table_nobody_reads(controller, maps, nursery):
+    add(controller, A)
+    await controller.serve(served(maps))
+    before = maps["gale_services"].get(1)["table"]
+    old_slots = slots(maps, before)
+    await nursery.start(controller.run)
+
+    add(controller, B)
+    controller.wake()
+    while maps["gale_services"].get(1)["table"] == before:
+        await trio.sleep(0.01)
+
+    assert old_slots == slots(maps, before)
+    assert {1, 2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+
+
+async def test_an_unchanged_plan_writes_nothing(controller, maps, nursery):
+    add(controller, A)
+    await controller.serve(served(maps))
+    await nursery.start(controller.run)
+    before = {name: one.writes for name, one in maps.items()}
+
+    plans = controller.plans
+    controller.wake()
+    while controller.plans == plans:
+        await trio.sleep(0.01)
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert before == {name: one.writes for name, one in maps.items()}
+
+
+async def test_services_with_the_same_nodes_share_one_table(controller, maps):
+    other = Service(
+        name="other",
+        vip=WEB.vip,
+        port=81,
+        protocol=Protocol.TCP,
+        target_port=81,
+        forwarder="fake",
+    )
+    add(controller, A)
+    await controller.serve(served(maps, {1: WEB, 2: other}))
+
+    assert maps["gale_services"].get(1)["table"] == maps["gale_services"].get(2)["table"]
+
+
+async def test_a_retired_service_is_cleared(controller, maps):
+    add(controller, A)
+    await controller.serve(served(maps))
+    await controller.serve(served(maps, {}, retired=(1,)))
+
+    assert maps["gale_services"].get(1)["table"] == NO_TABLE
+    assert maps["gale_services"].get(1)["family"] == 0
+
+
+async def test_a_failed_plan_is_made_whole_by_the_next_one(controller, maps, nursery):
+    await controller.serve(served(maps))
+    await nursery.start(controller.run)
+    real = maps["gale_nodes"].update
+    failed = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def fail(entries):
+        token.run_sync_soon(failed.set)
+        raise MapError("gale_nodes", "update", "no memory")
+
+    maps["gale_nodes"].update = fail
+    add(controller, A)
+    controller.wake()
+    await failed.wait()
+    maps["gale_nodes"].update = real
+    controller.wake()
+    while maps["gale_services"].get(1)["table"] == NO_TABLE:
+        await trio.sleep(0.01)
+
+    index = maps["gale_nodes"].get(1)["next_hop"]
+    assert MAC.replace(":", "") == maps["gale_next_hops"].get(index)["dst"].hex()
