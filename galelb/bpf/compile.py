@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,12 +18,10 @@ import attrs
 
 from galelb.bpf import syscalls
 from galelb.bpf.compose import Composition, digest
-from galelb.bpf.layout import MapLayout, ProgramLayout
+from galelb.bpf.layout import MapLayout, MapType, ProgramLayout
 from galelb.errors import CompileError, EnvironmentProblem, MapError, VerifierError
 
 __all__ = ["Compiled", "Unit", "compile_units", "forget_old", "kernel_folder"]
-
-_PROG_ARRAY = 3
 
 
 @attrs.frozen
@@ -40,7 +39,7 @@ class Unit:
     def digest(self) -> str:
         """Changes with anything that could change the loaded programs."""
         how = json.dumps([sorted(self.functions.items()), self.frags])
-        return digest(self.composition.text, how, _kernel_digest())
+        return digest(self.composition.digest, how, _kernel_digest())
 
     def pins(self, pin_dir: Path) -> dict[str, Path]:
         """Return where each function is pinned."""
@@ -58,10 +57,10 @@ class Compiled:
 
 def kernel_folder() -> Path:
     """Return the folder that stands in for kernel headers."""
-    import galelb_bpf
-
-    (folder,) = galelb_bpf.__path__
-    return Path(folder) / "kernel"
+    spec = importlib.util.find_spec("galelb_bpf")
+    if spec is None or spec.origin is None:
+        raise EnvironmentProblem("the package galelb_bpf is missing: install galelb again")
+    return Path(spec.origin).parent / "kernel"
 
 
 def compile_units(
@@ -114,7 +113,7 @@ def _is_code(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return syscalls.map_info(fd).type == _PROG_ARRAY
+        return syscalls.map_info(fd).type == MapType.PROG_ARRAY
     except OSError:
         return False  # a program or link of somebody else
     finally:
@@ -204,7 +203,7 @@ def _compiled(
 
 def _check_shared(first: MapLayout, second: MapLayout) -> None:
     """Refuse units that mean different maps by one name, program arrays aside."""
-    if first.pin != second.pin and first.type != _PROG_ARRAY:
+    if first.pin != second.pin and first.type != MapType.PROG_ARRAY:
         raise MapError(first.name, "compile", "two units declare it with different shapes")
 
 

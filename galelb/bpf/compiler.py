@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiler helper: a process of its own that compiles, loads and pins, then ends.
 
-Reads one JSON request on stdin and writes one JSON answer on stdout:
-`{"kernel": DIR, "units": [{"text", "functions": {NAME: "xdp"|"tc"}, "frags", "pins": {NAME: PATH}}]}`
--> `{"units": [{"maps": {NAME: {...}}, "programs": {NAME: {...}}}]}`
+Reads one JSON request on stdin and writes one JSON answer on stdout. A request is
+`{"kernel": DIR, "units": [UNIT]}` with UNIT = `{"text", "frags", "functions": {NAME: "xdp"|"tc"},
+"pins": {NAME: PATH}}`, the answer `{"units": [{"maps": {NAME: {...}}, "programs": {NAME: {...}}}]}`
 or `{"error": {"kind": "compile"|"verifier"|"environment", "message", "log"}}`.
 The only importer of bcc, which costs 100 MB.
 """
@@ -79,7 +79,7 @@ class Module:
         self._output = output
         try:
             self._bpf = bcc.BPF(text=unit["text"], allow_rlimit=False)
-        except Exception:  # noqa: BLE001 - bcc raises nothing more precise
+        except Exception:  # bcc raises nothing more precise
             raise _compile_failure(output.take()) from None
         output.take()
 
@@ -124,17 +124,20 @@ class Module:
                 )
         try:
             function = self._bpf.load_func(name.encode(), _PROGRAM_TYPES[kind])
-        except Exception as error:  # noqa: BLE001 - bcc raises nothing more precise
+        except Exception as error:  # bcc raises nothing more precise
             raise _load_failure(name, error, self._output.take()) from None
         if kind == "xdp" and self._unit["frags"]:
-            message = f"{name}: the kernel has no XDP with fragments, or its prog_array was pinned without (compose with another salt)"
+            message = (
+                f"{name}: the kernel has no XDP with fragments (needs 5.18), or one of its"
+                " prog_arrays was pinned without (compose with another salt)"
+            )
             raise Failure("environment", message)
         return int(function.fd)
 
     def _instructions(self, name: str) -> bytes:
         try:
             return bytes(self._bpf.dump_func(name.encode()))
-        except Exception as error:  # noqa: BLE001 - bcc raises nothing more precise
+        except Exception as error:  # bcc raises nothing more precise
             raise _load_failure(name, error, self._output.take()) from None
 
 

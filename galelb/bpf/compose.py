@@ -59,16 +59,15 @@ class Part:
 
 @attrs.frozen(kw_only=True)
 class Composition:
-    """A whole translation unit, the pins of its maps and the macros compiled in."""
+    """A whole translation unit, the pins of its maps and the macros compiled in.
+
+    `digest` names this very text, but for the folder of the pins; pins of programs carry it.
+    """
 
     text: str
+    digest: str
     maps: Mapping[str, Path]
     defines: Mapping[str, int | str]
-
-    @property
-    def digest(self) -> str:
-        """Names this very text; pins of programs carry it."""
-        return digest(self.text)
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +115,9 @@ def compose(
     pins = {m.name: pin_dir / f"{m.name}-{_shape(m, shapes, generation)}" for m in maps}
     rewrites = {(m.line.part, m.line.number): _render_map(m, pins[m.name]) for m in maps}
     body = "".join(f'#line 1 "{p.name}"\n{_rewrite(p, rewrites)}\n' for p in parts)
-    return Composition(text=head + body, maps=pins, defines=dict(defines))
+    text = head + body
+    own = digest(text.replace(str(pin_dir), ""))
+    return Composition(text=text, digest=own, maps=pins, defines=dict(defines))
 
 
 def _check(parts: Sequence[Part], pin_dir: Path) -> None:

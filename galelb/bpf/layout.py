@@ -3,12 +3,27 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-__all__ = ["MapLayout", "ProgramLayout"]
+__all__ = ["MapLayout", "MapType", "ProgramLayout"]
+
+
+class MapType(enum.IntEnum):
+    """The kernel's numbers of the map types in use (enum bpf_map_type)."""
+
+    HASH = 1
+    ARRAY = 2
+    PROG_ARRAY = 3
+    PERCPU_HASH = 5
+    PERCPU_ARRAY = 6
+    LRU_HASH = 9
+    LRU_PERCPU_HASH = 10
+    LPM_TRIE = 11
+    RINGBUF = 27
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,7 @@ import attrs
 __all__ = [
     "PROG_TYPE_SCHED_CLS",
     "PROG_TYPE_XDP",
-    "LoadRefused",
+    "LoadError",
     "MapInfo",
     "ProgramInfo",
     "bpf",
@@ -127,7 +127,7 @@ def program_info(fd: int) -> ProgramInfo:
     )
 
 
-class LoadRefused(OSError):
+class LoadError(OSError):
     """The kernel refused a program; `log` is the verifier's log, perhaps empty."""
 
     def __init__(self, code: int, log: str) -> None:
@@ -136,7 +136,7 @@ class LoadRefused(OSError):
 
 
 def prog_load(kind: int, code: bytes, *, name: str, flags: int = 0, attach_type: int = 0) -> int:
-    """Load instructions and return the fd, which the caller closes; raises LoadRefused.
+    """Load instructions and return the fd, which the caller closes; raises LoadError.
 
     The log is asked for only after a first refusal: it makes verifying slower.
     """
@@ -153,4 +153,4 @@ def prog_load(kind: int, code: bytes, *, name: str, flags: int = 0, attach_type:
             return bpf(PROG_LOAD, attributes)
         except OSError as error:
             refusal = error.errno or 0
-    raise LoadRefused(refusal, log.value.decode(errors="replace"))
+    raise LoadError(refusal, log.value.decode(errors="replace"))
