@@ -208,8 +208,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        message = f"{request.method} does not work here; allowed: {headers.get('Allow', 'none')}"
-        return error_response(405, "method_not_allowed", message, headers)
+        # Starlette lists them in the order of a set.
+        allow = ", ".join(sorted(headers["Allow"].split(", ")))
+        message = f"{request.method} does not work here; allowed: {allow}"
+        return error_response(405, "method_not_allowed", message, {"allow": allow})
     if error.status_code == 404:
         return error_response(404, "not_found", f"nothing is at {_path(request)}", headers)
     return error_response(error.status_code, "bad_request", error.detail, headers)

@@ -167,9 +167,18 @@ class _Connection:
         self._stream = stream
         self.socket = stream.socket
         self.send_all = stream.send_all
-        self.receive_some = stream.receive_some
         self.send_eof = stream.send_eof
         self.ending = trio.Event()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        data = b""
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        finally:
+            if not data:
+                # hypercorn would keep the connection of a client that left for KEEP_ALIVE_S.
+                self.ending.set()
+        return data
 
     async def aclose(self) -> None:
         self.ending.set()
