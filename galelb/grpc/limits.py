@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one connection may cost: sizes, rates and time-outs."""
+
+from __future__ import annotations
+
+import attrs
+
+from galelb.grpc.framing import MAX_MESSAGE_BYTES
+
+__all__ = ["Budget", "LinkLimits"]
+
+
+@attrs.frozen(kw_only=True)
+class LinkLimits:
+    """Limits of one HTTP/2 connection; times in seconds, sizes in bytes."""
+
+    max_message: int = MAX_MESSAGE_BYTES
+    max_streams: int = 100
+    """Calls at a time that the other side may have open."""
+    stream_window: int = 2 * MAX_MESSAGE_BYTES
+    """Received but not consumed bytes of a call; must exceed a whole message."""
+    connection_window: int = 4 * MAX_MESSAGE_BYTES
+    """Received but not consumed bytes of all calls of a connection."""
+    handshake_timeout: float = 5.0
+    """For the other side's HTTP/2 preface and settings."""
+    keepalive_interval: float = 5.0
+    """Silence after which a PING is sent."""
+    keepalive_timeout: float = 5.0
+    """For the answer to a PING."""
+    write_timeout: float = 10.0
+    """For the other side to take what we wrote."""
+    idle_timeout: float = 60.0
+    """A served connection without any call is closed after this."""
+    resets_per_s: float = 20.0
+    """Streams that the other side may open or reset per second, averaged over 10 s."""
+    controls_per_s: float = 200.0
+    """Other events of its making: PING, SETTINGS, priority, empty DATA."""
+
+
+class Budget:
+    """A token bucket: `rate` per second on average, ten seconds' worth at once."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._tokens = rate * 10
+        self._at = float("-inf")
+
+    def spend(self, now: float) -> bool:
+        """Take one; False when there is none left."""
+        full = self._rate * 10
+        self._tokens = min(full, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = max(self._at, now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

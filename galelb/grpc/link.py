@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP/2 connection that carries gRPC calls: h2 between a trio stream and `Call` objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+import trio
+
+from galelb.grpc.call import Call
+from galelb.grpc.framing import CallError, StatusCode, header_dict, request_headers
+from galelb.grpc.limits import Budget, LinkLimits
+from galelb.grpc.signal import Signal
+
+__all__ = ["Link"]
+
+_RECEIVE_BYTES = 16 * 1024
+_READS_WHILE_WRITING = 8
+"""How many reads may go on while a write is stuck: what they make us answer piles up."""
+_GOODBYE_S = 0.5
+_PING = b"galelb\0\0"
+_CONTROLS = (
+    h2.events.PingReceived,
+    h2.events.PriorityUpdated,
+    h2.events.RemoteSettingsChanged,
+    h2.events.UnknownFrameReceived,
+)
+
+
+class Link:
+    """A connection. `run` works until either side closes it and closes the stream.
+
+    A broken, silent or greedy other side ends only its own link: calls then fail with
+    UNAVAILABLE and `closed` says why. When `run` is cancelled it says goodbye first (trailers
+    UNAVAILABLE, GOAWAY), within half a second.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        limits: LinkLimits,
+        accept: Callable[[Call], None] | None = None,
+    ) -> None:
+        """Serve with `accept`, which is handed each new call and must not block; else a client."""
+        self.limits = limits
+        self.server_side = accept is not None
+        self.conn = _connection(limits, client_side=accept is None)
+        self.calls: dict[int, Call] = {}
+        self.closed: str | None = None
+        """Why the link is closed, None while it is open."""
+        self.writing = False
+        self.room = Signal()
+        """Notified when more may be sent."""
+        self._accept = accept
+        self._stream = stream
+        self._scope = trio.CancelScope()
+        self._wake = Signal()
+        self._greeted = trio.Event()
+        self._heard_at = trio.current_time()
+        self._used_at = trio.current_time()
+        self._resets = Budget(limits.resets_per_s)
+        self._controls = Budget(limits.controls_per_s)
+
+    # for users of the link
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry calls until the link is closed, then close the stream."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._begin()
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._keep_alive)
+                    task_status.started()
+                    await self._read()
+        finally:
+            await self._say_goodbye()
+            self.fail("closed here")
+            await trio.aclose_forcefully(self._stream)
+
+    def open_call(self, path: str, authority: str) -> Call:
+        """Begin a call (client).
+
+        Raises:
+            CallError: UNAVAILABLE, the link is closed or has too many calls.
+        """
+        if self.closed is not None:
+            raise CallError(StatusCode.UNAVAILABLE, self.closed)
+        headers = request_headers(path, authority)
+        try:
+            stream_id = self.conn.get_next_available_stream_id()
+            self.conn.send_headers(stream_id, headers)
+        except h2.exceptions.ProtocolError as error:
+            raise CallError(StatusCode.UNAVAILABLE, f"cannot begin a call: {error}") from None
+        call = Call(self, stream_id, header_dict(headers))
+        self.calls[stream_id] = call
+        self.flush()
+        return call
+
+    def flush(self) -> None:
+        """Let the writer send what the connection holds."""
+        self._wake.notify()
+
+    def close(self, reason: str) -> None:
+        """Close after sending what is left; calls fail with `reason`."""
+        if self.closed is not None:
+            return
+        self.closed = reason
+        for call in list(self.calls.values()):
+            call.fail(CallError(StatusCode.UNAVAILABLE, reason))
+        self.room.notify()
+        self.flush()
+
+    def fail(self, reason: str) -> None:
+        """Close at once."""
+        self.close(reason)
+        self._scope.cancel()
+
+    # tasks
+
+    def _begin(self) -> None:
+        self.conn.initiate_connection()
+        more = self.limits.connection_window - self.conn.inbound_flow_control_window
+        if more > 0:
+            self.conn.increment_flow_control_window(more)
+        self.flush()
+
+    async def _read(self) -> None:
+        reads = 0
+        while self.closed is None:
+            reads = reads + 1 if self.writing else 0
+            while self.writing and reads > _READS_WHILE_WRITING:
+                await self.room.wait()
+            try:
+                data = await self._stream.receive_some(_RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.fail("connection lost")
+                return
+            if not data:
+                self.fail("closed by the other side")
+                return
+            self._heard_at = trio.current_time()
+            self._take(bytes(data))
+
+    def _take(self, data: bytes) -> None:
+        try:
+            for event in self.conn.receive_data(data):
+                if self.closed is None:
+                    self._dispatch(event)
+        except h2.exceptions.ProtocolError as error:
+            self.close(f"the other side broke HTTP/2: {error}"[:200])
+        self.flush()
+
+    async def _write(self) -> None:
+        while True:
+            data = self.conn.data_to_send()
+            if not data:
+                if self.closed is not None:
+                    self._scope.cancel()
+                    return
+                await self._wake.wait()
+                continue
+            self.writing = True
+            try:
+                with trio.fail_after(self.limits.write_timeout):
+                    await self._stream.send_all(data)
+            except trio.TooSlowError:
+                self.fail("the other side does not read")
+                return
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.fail("connection lost")
+                return
+            self.writing = False
+            self.room.notify()
+
+    async def _keep_alive(self) -> None:
+        limits = self.limits
+        with trio.move_on_after(limits.handshake_timeout):
+            await self._greeted.wait()
+        if not self._greeted.is_set():
+            self.fail("no HTTP/2 settings in time")
+            return
+        while self.closed is None:
+            await trio.sleep(limits.keepalive_interval)
+            now = trio.current_time()
+            if self.calls:
+                self._used_at = now
+            elif self.server_side and self._used_at + limits.idle_timeout <= now:
+                self._end_connection(h2.errors.ErrorCodes.NO_ERROR, "idle")
+            if self.closed is None and self._heard_at + limits.keepalive_interval <= now:
+                await self._ping()
+
+    async def _ping(self) -> None:
+        heard_at = self._heard_at
+        self.conn.ping(_PING)
+        self.flush()
+        await trio.sleep(self.limits.keepalive_timeout)
+        if self._heard_at == heard_at:
+            self.fail("no answer to PING")
+
+    async def _say_goodbye(self) -> None:
+        if self.closed is not None:
+            return
+        for call in list(self.calls.values()):
+            if self.server_side:
+                call.finish(StatusCode.UNAVAILABLE, "shutting down")
+            else:
+                call.cancel()
+        self._end_connection(h2.errors.ErrorCodes.NO_ERROR, "shutting down")
+        if not self.writing:  # else a frame was cut off by the cancellation
+            with trio.move_on_after(_GOODBYE_S, shield=True):
+                try:
+                    await self._stream.send_all(self.conn.data_to_send())
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+
+    # events
+
+    def _dispatch(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.RequestReceived(stream_id=int(stream_id), headers=headers):
+                self._on_request(stream_id, header_dict(headers or ()))
+            case h2.events.DataReceived():
+                self._on_data(event)
+            case h2.events.ResponseReceived(stream_id=int(stream_id), headers=headers) if (
+                stream_id in self.calls
+            ):
+                self.calls[stream_id].on_headers(header_dict(headers or ()))
+            case h2.events.TrailersReceived(stream_id=int(stream_id), headers=headers) if (
+                stream_id in self.calls
+            ):
+                self.calls[stream_id].on_headers(header_dict(headers or ()))
+            case h2.events.StreamEnded(stream_id=int(stream_id)) if stream_id in self.calls:
+                self.calls[stream_id].on_end()
+            case h2.events.StreamReset():
+                self._on_reset(event)
+            case h2.events.ConnectionTerminated():
+                self.close("the other side said goodbye")
+            case h2.events.WindowUpdated():
+                self.room.notify()
+            case _:
+                self._on_other(event)
+
+    def _on_request(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
+        call = Call(self, stream_id, headers)
+        self.calls[stream_id] = call
+        self._used_at = trio.current_time()
+        if self._spend(self._resets, "opens too many calls") and self._accept is not None:
+            self._accept(call)
+
+    def _on_data(self, event: h2.events.DataReceived) -> None:
+        size = event.flow_controlled_length or 0
+        call = self.calls.get(event.stream_id or 0)
+        if not event.data and not self._spend(self._controls, "sends too many empty frames"):
+            return
+        if call is not None:
+            call.on_data(bytes(event.data or b""), size)
+        elif size and event.stream_id:
+            self.conn.acknowledge_received_data(size, event.stream_id)
+
+    def _on_reset(self, event: h2.events.StreamReset) -> None:
+        call = self.calls.get(event.stream_id or 0)
+        if event.remote_reset and not self._spend(self._resets, "resets too many calls"):
+            return
+        if call is not None:
+            call.fail(CallError(StatusCode.CANCELLED, "reset by the other side"))
+
+    def _on_other(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.RemoteSettingsChanged):
+            self._greeted.set()
+            self.room.notify()
+        if isinstance(event, _CONTROLS):
+            self._spend(self._controls, "sends too many control frames")
+
+    def _spend(self, budget: Budget, offence: str) -> bool:
+        if budget.spend(trio.current_time()):
+            return True
+        self._end_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM, f"the other side {offence}")
+        return False
+
+    def _end_connection(self, code: h2.errors.ErrorCodes, reason: str) -> None:
+        if self.closed is None:
+            self.conn.close_connection(code)
+            self.close(reason)
+
+
+def _connection(limits: LinkLimits, *, client_side: bool) -> h2.connection.H2Connection:
+    config = h2.config.H2Configuration(client_side=client_side, header_encoding=None)
+    conn = h2.connection.H2Connection(config)
+    codes = h2.settings.SettingCodes
+    values = {
+        codes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+        codes.INITIAL_WINDOW_SIZE: limits.stream_window,
+        codes.MAX_HEADER_LIST_SIZE: 16 * 1024,
+    }
+    if client_side:
+        values[codes.ENABLE_PUSH] = 0
+    conn.local_settings = h2.settings.Settings(client=client_side, initial_values=values)
+    conn.decoder.max_header_list_size = 16 * 1024
+    return conn
