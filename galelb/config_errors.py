@@ -16,7 +16,15 @@ from galelb.secrets import REDACTED, is_secret
 from galelb.toml_file import TomlFile
 from galelb.toml_lines import KeyPath
 
-__all__ = ["KeyProblemError", "Problem", "describe_errors", "raise_problems", "show_path"]
+__all__ = [
+    "KeyProblemError",
+    "Problem",
+    "describe_errors",
+    "missing_key",
+    "raise_problems",
+    "show_path",
+    "unknown_key",
+]
 
 _LONGEST_VALUE = 60
 
@@ -68,10 +76,12 @@ def _describe(details: ErrorDetails, model: type[BaseModel], prefix: KeyPath) ->
     kind = details["type"]
     if kind == "extra_forbidden":
         owner = _owner(model, path[:-1])
-        return Problem((*prefix, *path), _unknown_key(str(path[-1]), owner))
+        return Problem(
+            (*prefix, *path), unknown_key(str(path[-1]), list(owner.model_fields) if owner else [])
+        )
     if kind == "missing":
         owner = _owner(model, path[:-1])
-        return Problem((*prefix, *path), _missing(str(path[-1]), owner))
+        return Problem((*prefix, *path), missing_key(str(path[-1]), owner))
     cause = details.get("ctx", {}).get("error")
     inner = cause.path if isinstance(cause, KeyProblemError) else ()
     path = (*prefix, *path, *inner)
@@ -104,16 +114,17 @@ def _owner(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     return owner
 
 
-def _unknown_key(key: str, owner: type[BaseModel] | None) -> str:
-    known = list(owner.model_fields) if owner else []
+def unknown_key(key: str, known: Sequence[str], what: str = "key") -> str:
+    """Return the message for a key that is not among the known ones."""
     allowed = f"; allowed: {', '.join(known)}" if known else "; nothing is allowed here"
-    return f'unknown key "{key[:_LONGEST_VALUE]}"{nearest(key, known)}{allowed}'
+    return f'unknown {what} "{key[:_LONGEST_VALUE]}"{nearest(key, known)}{allowed}'
 
 
-def _missing(key: str, owner: type[BaseModel] | None) -> str:
+def missing_key(key: str, owner: type[BaseModel] | None) -> str:
+    """Return the message for a required key or section of `owner`."""
     field = owner.model_fields.get(key) if owner else None
-    section = nested_model(field.annotation) if field else None
-    if section is not None and field is not None and field.annotation is section:
+    section = field.annotation if field else None
+    if isinstance(section, type) and issubclass(section, BaseModel):
         required = [name for name, inner in section.model_fields.items() if inner.is_required()]
         return f"required but missing: add [{key}] with {', '.join(required)}"
     text = (field.description or "").strip().rstrip(".") if field else ""

@@ -8,7 +8,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, PlainSerializer, PlainValidator
 
 from galelb.durations import parse_duration
 from galelb.model import IPAddress
@@ -41,7 +41,8 @@ def _address(value: object) -> IPAddress:
     try:
         address = ip_address(value if isinstance(value, str) else "")
     except ValueError:
-        raise ValueError("must be an IPv4 or IPv6 address in quotes") from None
+        text = "not an" if isinstance(value, str) else "must be text in quotes: an"
+        raise ValueError(f"{text} IPv4 or IPv6 address") from None
     if getattr(address, "scope_id", None):
         raise ValueError("an address with a scope (%interface) cannot be used")
     return address
@@ -68,6 +69,12 @@ def _mac(text: str) -> str:
     if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
         raise ValueError("must be the address of one interface, not a group or all zeros")
     return mac
+
+
+def _port(number: int) -> int:
+    if not 1 <= number <= 65535:
+        raise ValueError("must be from 1 to 65535")
+    return number
 
 
 def _interface(name: str) -> str:
@@ -127,7 +134,7 @@ def _is_prime(number: int) -> bool:
     return all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, AfterValidator(_port)]
 Address = Annotated[
     IPAddress,
     PlainValidator(_address, json_schema_input_type=str),
