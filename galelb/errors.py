@@ -75,12 +75,13 @@ class VerifierError(BpfError):
 
 
 class AttachError(BpfError):
-    """A program could not be attached to an interface."""
+    """A program could not be attached to an interface; `code` is the kernel's errno or 0."""
 
-    def __init__(self, interface: str, mode: str, message: str) -> None:
+    def __init__(self, interface: str, mode: str, message: str, *, code: int = 0) -> None:
         super().__init__(f"interface {interface} ({mode}): {message}")
         self.interface = interface
         self.mode = mode
+        self.code = code
 
 
 class MapError(BpfError):

@@ -52,8 +52,16 @@ def ensure_bpffs(path: Path) -> Path:
 def _in_private_namespace(path: Path) -> bool:
     try:
         return Path("/proc/self/ns/mnt").readlink() != Path(_PID1_MOUNTS).readlink()
+    except PermissionError:
+        # PID 1 may have capabilities that root here has not; then its namespace's link is
+        # closed to us, but not its mounts, whose ids differ between namespaces.
+        return _first_mount("self") != _first_mount("1")
     except OSError as error:
         raise _problem(path, f"{_PID1_MOUNTS}: {error.strerror}") from None
+
+
+def _first_mount(process: str) -> str:
+    return Path(f"/proc/{process}/mountinfo").read_text().partition(" ")[0]
 
 
 @contextlib.contextmanager

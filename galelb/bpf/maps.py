@@ -20,7 +20,7 @@ __all__ = ["PinnedMap", "close_maps", "open_maps", "possible_cpus"]
 
 _BATCH_BYTES = 1 << 20
 _MAX_BATCH = 8192
-_NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, 524}  # 524 is the kernel's own ENOTSUPP
+_NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, syscalls.ENOTSUPP}
 _ARRAYS = {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.PROG_ARRAY}
 _PER_CPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
 _BATCHED = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A throw-away corner of the kernel for tests: a bpffs and network namespaces, without leftovers."""
+"""A throw-away corner of the kernel for tests: a bpffs and network namespaces, no leftovers."""
 
 from __future__ import annotations
 

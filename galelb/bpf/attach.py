@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaches XDP programs to interfaces, and never touches a program that is not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+
+import attrs
+
+from galelb.bpf import libbpf, syscalls
+from galelb.errors import AttachError
+from galelb.model import XdpMode
+
+__all__ = ["XdpState", "attach_xdp", "detach_xdp", "program_id", "query_xdp"]
+
+OUR_PREFIX = "gale"
+"""How the names of our programs (C functions) begin; nobody else's program is replaced."""
+
+_SKB_MODE = 1 << 1
+_DRV_MODE = 1 << 2
+_IF_NOEXIST = 1 << 0
+_REPLACE = 1 << 4
+_FLAGS = {XdpMode.NATIVE: _DRV_MODE, XdpMode.GENERIC: _SKB_MODE}
+_IP_LINK_NAMES: dict[XdpMode | None, str] = {
+    XdpMode.NATIVE: "xdpdrv",
+    XdpMode.GENERIC: "xdpgeneric",
+}
+_ATTACHED_MODES = {1: XdpMode.NATIVE, 2: XdpMode.GENERIC}
+
+
+class _AttachOptions(ctypes.Structure):
+    """struct bpf_xdp_attach_opts of libbpf 1."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("old_prog_fd", ctypes.c_int), ("pad", ctypes.c_int))
+
+
+class _QueryOptions(ctypes.Structure):
+    """The first version of struct bpf_xdp_query_opts, which every libbpf 1 takes."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("prog_id", ctypes.c_uint32),
+        ("drv_prog_id", ctypes.c_uint32),
+        ("hw_prog_id", ctypes.c_uint32),
+        ("skb_prog_id", ctypes.c_uint32),
+        ("attach_mode", ctypes.c_uint8),
+        ("pad", ctypes.c_uint8 * 7),
+    )
+
+
+@attrs.frozen
+class XdpState:
+    """What is attached to an interface; `ours`: the program's name begins with "gale"."""
+
+    program_id: int
+    mode: XdpMode | None
+    """None: in hardware, or several at once."""
+    name: str
+    ours: bool
+
+
+def query_xdp(ifindex: int) -> XdpState | None:
+    """Return what is attached to an interface of the calling thread's network namespace.
+
+    A program whose name we may not read (that takes CAP_SYS_ADMIN) counts as foreign.
+
+    Raises AttachError when the interface cannot be asked.
+    """
+    options = _QueryOptions(sz=ctypes.sizeof(_QueryOptions))
+    result = libbpf.library().bpf_xdp_query(ifindex, 0, ctypes.byref(options))
+    if result < 0:
+        raise AttachError(str(ifindex), "query", os.strerror(-result), code=-result)
+    ids = (options.prog_id, options.drv_prog_id, options.skb_prog_id, options.hw_prog_id)
+    number = next((i for i in ids if i), 0)
+    if not number:
+        return None
+    name = _name(number)
+    mode = _ATTACHED_MODES.get(options.attach_mode)
+    return XdpState(number, mode, name, name.startswith(OUR_PREFIX))
+
+
+def _name(number: int) -> str:
+    try:
+        with syscalls.program_by_id(number) as fd:
+            return syscalls.program_info(fd).name
+    except OSError:
+        return ""  # gone meanwhile, or not for us to see
+
+
+def program_id(program: int | os.PathLike[str]) -> int:
+    """Return the kernel's id of a program, given as fd or pin."""
+    with _opened(program) as fd:
+        return syscalls.program_info(fd).id
+
+
+def attach_xdp(
+    ifindex: int,
+    name: str,
+    program: int | os.PathLike[str],
+    mode: XdpMode,
+    *,
+    replace_fd: int | None = None,
+) -> None:
+    """Attach a program (fd or pin) in native or generic mode.
+
+    A program of ours in the same mode is replaced atomically; with `replace_fd` only if it is
+    that one. Ours in the other mode is detached first, since the kernel allows only one.
+    Raises AttachError: `code` is EEXIST for a foreign program, EOPNOTSUPP where the driver has
+    no native XDP (fall back to generic then).
+    """
+    current = query_xdp(ifindex)
+    if current is not None and not current.ours:
+        raise _foreign(name, mode, current)
+    if current is not None and current.mode is not mode:
+        detach_xdp(ifindex, name)
+        current = None
+    with _opened(program) as fd:
+        if current is None:
+            _attach(ifindex, name, mode, fd, _IF_NOEXIST, None)
+        elif replace_fd is not None:
+            _attach(ifindex, name, mode, fd, _REPLACE, replace_fd)
+        else:
+            with syscalls.program_by_id(current.program_id) as old:
+                _attach(ifindex, name, mode, fd, _REPLACE, old)
+
+
+def detach_xdp(ifindex: int, name: str, *, only: set[int] | None = None) -> bool:
+    """Detach a program of ours and return whether there was one; foreign ones stay.
+
+    `only` narrows "ours" to these program ids. Raises AttachError.
+    """
+    current = query_xdp(ifindex)
+    if current is None or not current.ours:
+        return False
+    if only is not None and current.program_id not in only:
+        return False
+    mode = current.mode or XdpMode.NATIVE
+    with syscalls.program_by_id(current.program_id) as old:
+        _attach(ifindex, name, mode, -1, _REPLACE, old)
+    return True
+
+
+def _attach(ifindex: int, name: str, mode: XdpMode, fd: int, flags: int, old: int | None) -> None:
+    options = _AttachOptions(sz=ctypes.sizeof(_AttachOptions), old_prog_fd=old or 0)
+    given = ctypes.byref(options) if old is not None else None
+    call = libbpf.library().bpf_xdp_attach
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p)
+    with libbpf.messages() as said:
+        result = call(ifindex, fd, flags | _FLAGS[mode], given)
+    if result < 0:
+        raise _failed(name, mode, -result, said)
+
+
+def _failed(name: str, mode: XdpMode, code: int, said: list[str]) -> AttachError:
+    why = "; ".join([os.strerror(code), *said])
+    if code in (errno.EEXIST, errno.EBUSY):
+        why = f"another program was attached meanwhile; see: ip link show dev {name}"
+    elif code in (errno.EOPNOTSUPP, syscalls.ENOTSUPP) and mode is XdpMode.NATIVE:
+        why = "its driver has no native XDP: use generic mode"
+    elif code in (errno.ERANGE, errno.EINVAL) and mode is XdpMode.NATIVE:
+        why += f"; if its MTU is the reason: ip link set dev {name} mtu 1500, or load with frags"
+    elif code == errno.ENODEV:
+        why = "there is no such interface in this network namespace"
+    return AttachError(name, mode.value, why, code=code)
+
+
+def _foreign(name: str, mode: XdpMode, current: XdpState) -> AttachError:
+    how = _IP_LINK_NAMES.get(current.mode, "xdp")
+    return AttachError(
+        name,
+        mode.value,
+        f"XDP program {current.name or '(no name)'} (id {current.program_id}) of somebody else"
+        f" is attached; to remove it: ip link set dev {name} {how} off",
+        code=errno.EEXIST,
+    )
+
+
+@contextlib.contextmanager
+def _opened(program: int | os.PathLike[str]) -> Iterator[int]:
+    if isinstance(program, int):
+        yield program
+        return
+    fd = syscalls.obj_get(os.fspath(program))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
