@@ -55,6 +55,13 @@ class LabState:
         """Whether its owner died and left it behind."""
         return not self.kept and not is_alive(self.owner)
 
+    @property
+    def running(self) -> frozenset[str]:
+        """Names of the hosts of which a process runs."""
+        return frozenset(
+            host for host, processes in self.processes.items() if any(map(is_alive, processes))
+        )
+
     def save(self) -> None:
         """Write the file atomically."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -85,7 +92,7 @@ class LabState:
         alive = [process for process in processes if is_alive(process)]
         return host_json(host) | {
             "pids": [process.pid for process in alive],
-            "running": bool(processes) and len(alive) == len(processes),
+            "running": len(alive) == len(processes),
         }
 
     def _recorded(self) -> dict[str, Any]:

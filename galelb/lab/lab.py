@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds a lab, runs its hosts and takes it down; blocking, and safe to interrupt anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from galelb.bpf.bpffs import ensure_bpffs
+from galelb.errors import LabError
+from galelb.lab.configs import config_text
+from galelb.lab.hosts import LAB_RUN_DIR, Host, Role
+from galelb.lab.mounts import unmount_below
+from galelb.lab.processes import in_namespaces, kill, spawn
+from galelb.lab.spec import LabSpec
+from galelb.lab.state import LabState, labs, locked
+from galelb.lab.topology import build_topology, namespaces_of, nsenter, remove_namespaces
+
+__all__ = ["build_lab", "clean_stale", "commands", "kill_host", "start_host", "take_down"]
+
+
+def build_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> LabState:
+    """Build a lab and start its hosts; it belongs to the calling process.
+
+    Cleans up what dead owners left behind first. On any failure nothing remains. Raises
+    LabError or EnvironmentProblem.
+    """
+    with locked(run_dir):
+        clean_stale(run_dir)
+        state = _register(spec, run_dir)
+    try:
+        state.plan.directory.mkdir(parents=True, mode=0o755)
+        build_topology(state.plan)
+        for host in state.plan.hosts:
+            if host.config is not None:
+                host.config.write_text(config_text(state.plan, host))
+            start_host(state, host)
+    except BaseException:
+        take_down(state)
+        raise
+    return state
+
+
+def start_host(state: LabState, host: Host) -> None:
+    """Start what runs on a host; LabError when it runs already."""
+    if host.name in state.running:
+        raise LabError(f"lab {state.spec.name}: {host.name} runs already")
+    if host.role is Role.BALANCER:
+        # Mounted here, in the host's mount namespace: it has to outlive the balancer.
+        ensure_bpffs(host.instance / "bpf")
+    state.processes[host.name] = []
+    for kind, argv in commands(host).items():
+        process = spawn(kind, nsenter(host.namespace, argv), host.log)
+        state.processes[host.name].append(process)
+        state.save()
+
+
+def kill_host(state: LabState, host: Host) -> None:
+    """Kill (-9) what runs on a host; the machine itself, its network and kernel, stays up."""
+    kill(state.processes.get(host.name, []))
+    state.save()
+
+
+def take_down(state: LabState) -> None:
+    """Remove everything of a lab: processes, namespaces, mounts, pins, files, the record.
+
+    Signals are held back meanwhile; run again, it goes on where it was killed.
+    """
+    with _undisturbed():
+        prefix = state.spec.prefix
+        kill(process for processes in state.processes.values() for process in processes)
+        # Catches what the record misses: helpers of the daemons, commands of `lab exec`.
+        while strays := in_namespaces(namespaces_of(prefix)):
+            kill(strays)
+        remove_namespaces(prefix)
+        directory = state.plan.directory
+        unmount_below(directory)
+        if directory.exists():
+            shutil.rmtree(directory)
+        state.forget()
+
+
+def clean_stale(run_dir: Path = LAB_RUN_DIR) -> list[str]:
+    """Take down the labs whose owner died; returns their names. Call under `locked`."""
+    stale = [state for state in labs(run_dir) if state.stale]
+    for state in stale:
+        take_down(state)
+    return [state.spec.name for state in stale]
+
+
+def commands(host: Host) -> dict[str, list[str]]:
+    """Return what runs on a host, by kind; nothing on a client."""
+    galelb = [sys.executable, "-m", "galelb"]
+    if host.role is Role.BALANCER:
+        return {"balancer": [*galelb, "run", "--config", str(host.config)]}
+    if host.role is Role.NODE:
+        return {
+            "server": [sys.executable, "-m", "galelb.lab.server", "--name", host.name],
+            "agent": [*galelb, "node", "--config", str(host.config)],
+        }
+    return {}
+
+
+def _register(spec: LabSpec, run_dir: Path) -> LabState:
+    for other in labs(run_dir):
+        if other.spec.name == spec.name:
+            raise LabError(
+                f"a lab {spec.name!r} exists: `galelb lab down {spec.name}`, or another --name"
+            )
+        if other.spec.prefix == spec.prefix:
+            raise LabError(f"lab {other.spec.name!r} uses the prefix {spec.prefix}: try again")
+    state = LabState.new(spec, run_dir)
+    state.save()
+    return state
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM for a moment, so that cleaning up is not cut short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits until a lab works: balancers answer, nodes are routable, a request passes."""
+
+from __future__ import annotations
+
+import trio
+
+from galelb.errors import LabError
+from galelb.lab.balancer_api import routable_nodes
+from galelb.lab.clients import collect
+from galelb.lab.hosts import Host, Plan, Role
+from galelb.lab.http_client import FetchError, Target
+from galelb.lab.jobs import Job, Queries, Requests
+from galelb.lab.processes import is_alive, tail
+from galelb.lab.state import LabState
+
+__all__ = ["READY_TIMEOUT_S", "node_addresses", "wait_ready", "wait_routable"]
+
+READY_TIMEOUT_S = 30.0
+"""Generous: a slow machine compiles and starts a dozen Python processes at once."""
+
+_POLL_S = 0.1
+
+
+async def wait_ready(state: LabState, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Return once a request to every VIP is answered.
+
+    LabError, with the end of the logs, when a process ends or the time is over.
+    """
+    await wait_routable(state, timeout_s)
+    plan = state.plan
+    jobs: list[Job] = [
+        Requests(targets=(target,), fresh=1, count=1)
+        if vip.protocol == "tcp"
+        else Queries(targets=(target,), count=1, parallel=1)
+        for vip in plan.vips
+        for target in (Target(vip.address, vip.port),)
+    ]
+    results = await collect(plan.of(Role.CLIENT)[0], jobs)
+    if failed := [f"{item.target}: {item.error}" for item in results if item.error]:
+        raise LabError(f"a first request failed: {', '.join(failed)}\n{_logs(plan.hosts)}")
+
+
+async def wait_routable(state: LabState, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Return once every balancer that runs gives new flows to every node that runs."""
+    missing = ["nothing was asked yet"]
+    with trio.move_on_after(timeout_s):
+        while True:
+            _check_processes(state)
+            if not (missing := await _missing(state)):
+                return
+            await trio.sleep(_POLL_S)
+    hosts = [host for host in state.plan.hosts if host.role is not Role.CLIENT]
+    raise LabError(f"not ready after {timeout_s:g} s: {'; '.join(missing)}\n{_logs(hosts)}")
+
+
+def node_addresses(plan: Plan, node: Host) -> frozenset[str]:
+    """Return the addresses under which balancers know a node."""
+    return frozenset(str(address.ip) for address in node.addresses(plan.private))
+
+
+async def _missing(state: LabState) -> list[str]:
+    plan, running, missing = state.plan, state.running, []
+    nodes = [node for node in plan.of(Role.NODE) if node.name in running]
+    for balancer in plan.of(Role.BALANCER):
+        if balancer.name not in running:
+            continue
+        try:
+            routable = await routable_nodes(balancer)
+        except FetchError as error:
+            missing.append(f"{balancer.name} does not answer ({error.cause})")
+            continue
+        missing += [
+            f"{balancer.name} does not use {node.name}"
+            for node in nodes
+            if not node_addresses(plan, node) <= routable
+        ]
+    return missing
+
+
+def _check_processes(state: LabState) -> None:
+    for name, processes in state.processes.items():
+        ended = [process.kind for process in processes if not is_alive(process)]
+        if ended:
+            host = state.plan.host(name)
+            raise LabError(f"{name}: the {ended[0]} process ended\n{_logs([host])}")
+
+
+def _logs(hosts: list[Host] | tuple[Host, ...]) -> str:
+    ends = [(host.log, tail(host.log)) for host in hosts]
+    return "\n".join(f"--- {log}\n{text}" for log, text in ends if text)
