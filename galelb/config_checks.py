@@ -8,7 +8,6 @@ from typing import Any
 
 from galelb.config_draft import Draft
 from galelb.config_models import BalancerConfig
-from galelb.plugins import Plugins
 
 __all__ = ["check_clashes", "config_warnings"]
 
@@ -82,9 +81,8 @@ def _check_vips(draft: Draft) -> None:
             draft.add(text, "nodes", index, "ip")
 
 
-def config_warnings(config: BalancerConfig, plugins: Plugins) -> list[str]:
+def config_warnings(config: BalancerConfig) -> list[str]:
     """Return what is allowed but hardly meant, one sentence each."""
-    del plugins
     checks: tuple[Callable[[BalancerConfig], Iterator[str]], ...] = (
         _no_nodes,
         _lonely_peers,

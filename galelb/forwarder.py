@@ -30,7 +30,9 @@ __all__ = [
 class Options(BaseModel):
     """Base of a plugin's `[plugins.<name>]` section: unknown keys are errors, values frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 class BpfMap(Protocol):

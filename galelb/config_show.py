@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a configuration back as TOML with every default filled in and every secret hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from galelb.config_models import BalancerConfig, BalancerSections
+from galelb.durations import is_duration
+from galelb.option_schema import value_text
+from galelb.secrets import redact
+
+__all__ = ["show_config", "show_sections"]
+
+
+def show_config(config: BalancerConfig) -> str:
+    """Return the effective lb.toml; secrets are replaced."""
+    lines = list(_tables(config, tuple(BalancerSections.model_fields)))
+    if not config.services:
+        public = config.public_interface
+        lines += [
+            f"# no [[services]]: one TCP service at the address of {public.net_interface_public}, "
+            f"port {public.clients_port}",
+            "",
+        ]
+    for name, options in config.plugins.items():
+        lines += _section(f"[plugins.{name}]", options, ("plugins", name))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def show_sections(config: BaseModel) -> str:
+    """Return any configuration made of sections and arrays of sections, such as node.toml."""
+    return "\n".join(_tables(config, tuple(type(config).model_fields))).rstrip() + "\n"
+
+
+def _tables(config: BaseModel, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _section(f"[{name}]", value, (name,))
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                yield from _section(f"[[{name}]]", item, (name, index))
+
+
+def _section(header: str, section: BaseModel, path: tuple[str | int, ...]) -> list[str]:
+    lines = [header]
+    for key, field in type(section).model_fields.items():
+        value = redact(_plain(getattr(section, key)), (*path, key))
+        text = value_text(value, duration=is_duration(field.metadata) and value != "***")
+        lines.append(f"{key} = {text}" if text else f"# {key}: not set")
+    return [*lines, ""]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

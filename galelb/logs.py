@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets up logging: structured lines on stderr, for people on a terminal, for programs elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import Processor
+
+__all__ = ["LEVELS", "configure_logging"]
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def configure_logging(
+    level: str = "info", json: bool = False, stream: TextIO | None = None
+) -> None:
+    """Log to `stream` (stderr): coloured on a terminal, else logfmt, or JSON if asked for.
+
+    Replaces an earlier set-up. Loggers of the standard library (other people's code) come out
+    in the same form, from level warning. Raises ValueError for an unknown level.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"log level must be one of {', '.join(LEVELS)}, got {level!r}")
+    stream = sys.stderr if stream is None else stream
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _rendering(json=json, terminal=stream.isatty())
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    _configure_foreign(stream, shared, rendering, debug=level == "debug")
+
+
+def _rendering(*, json: bool, terminal: bool) -> list[Processor]:
+    if json:
+        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    if terminal:
+        return [structlog.dev.ConsoleRenderer()]
+    renderer = structlog.processors.LogfmtRenderer(
+        key_order=["timestamp", "level", "event"], drop_missing=True
+    )
+    return [structlog.processors.format_exc_info, _one_line, renderer]
+
+
+def _one_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> dict[str, object]:
+    """Logfmt is one line per event, so line breaks in values are written as \\n."""
+    return {
+        key: value.replace("\n", "\\n") if isinstance(value, str) else value
+        for key, value in event.items()
+    }
+
+
+def _configure_foreign(
+    stream: TextIO, shared: list[Processor], rendering: list[Processor], *, debug: bool
+) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO if debug else logging.WARNING)
