@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that ask or change a running balancer: tables for people, --json for programs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from galelb.client import ApiClient
+
+__all__ = [
+    "drain_command",
+    "flows_command",
+    "nodes_command",
+    "peers_command",
+    "services_command",
+    "status_command",
+    "undrain_command",
+    "weight_command",
+]
+
+MAX_WEIGHT = 1000  # galelb.api.view.MAX_WEIGHT; a test compares, and importing it costs 50 ms
+MAX_PAGE = 1000  # galelb.api.requests.MAX_PAGE
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _with_client(
+    command: Callable[..., None],
+) -> Callable[..., None]:
+    """Add the common options; the command gets an open client and whether JSON is wanted."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the API's JSON object.")
+    @click.option(
+        "--api",
+        metavar="URL",
+        envvar="GALELB_API",
+        help="The API of another balancer: http://HOST:PORT or unix:PATH.",
+    )
+    @click.option("--config", type=FILE, help="The lb.toml that names the instance.")
+    @click.option(
+        "--token-file",
+        type=FILE,
+        envvar="GALELB_TOKEN_FILE",
+        help="A copy of the balancer's api.token, for changes over TCP.",
+    )
+    @functools.wraps(command)
+    def wrapper(
+        *,
+        as_json: bool,
+        api: str | None,
+        config: Path | None,
+        token_file: Path | None,
+        **kwargs: Any,
+    ) -> None:
+        from galelb.client import open_client
+
+        with open_client(api, config=config, token_file=token_file) as client:
+            command(client, as_json, **kwargs)
+
+    return wrapper
+
+
+def _show(answer: Mapping[str, Any], as_json: bool, view: str, key: str | None = None) -> None:
+    """Print an answer: as it is, or through the function `view` of status_tables."""
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    # rich is only paid for when a table is drawn.
+    from galelb.commands import status_tables
+
+    content = answer if key is None else answer[key]
+    status_tables.print_view(getattr(status_tables, view)(content))
+
+
+@click.command("status")
+@click.option("--check", is_flag=True, help="Exit with 1 when it does not forward.")
+@_with_client
+def status_command(client: ApiClient, as_json: bool, check: bool) -> None:
+    """Show whether the balancer forwards, and if not, why."""
+    status = client.get("status")
+    _show(status, as_json, "status_view")
+    if check and not status["ready"]:
+        raise click.exceptions.Exit(1)
+
+
+@click.command("nodes")
+@_with_client
+def nodes_command(client: ApiClient, as_json: bool) -> None:
+    """Show the nodes: state, weight, traffic."""
+    _show(client.get("nodes"), as_json, "nodes_view", "nodes")
+
+
+@click.command("services")
+@_with_client
+def services_command(client: ApiClient, as_json: bool) -> None:
+    """Show the services: routable nodes, lookup table, traffic, drops."""
+    _show(client.get("services"), as_json, "services_view", "services")
+
+
+@click.command("flows")
+@click.option("--service", metavar="NAME", help="Only flows of this service.")
+@click.option("--node", metavar="NODE", help="Only flows to this node (address or name).")
+@click.option("--client", "client_address", metavar="ADDRESS", help="Only flows of this client.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_PAGE),
+    default=100,
+    show_default=True,
+    help="How many to show.",
+)
+@click.option("--offset", type=click.IntRange(0), default=0, help="How many to leave out first.")
+@_with_client
+def flows_command(
+    client: ApiClient,
+    as_json: bool,
+    service: str | None,
+    node: str | None,
+    client_address: str | None,
+    limit: int,
+    offset: int,
+) -> None:
+    """Show tracked connections."""
+    page = client.get(
+        "flows", service=service, node=node, client=client_address, limit=limit, offset=offset
+    )
+    _show(page, as_json, "flows_view")
+
+
+@click.command("peers")
+@_with_client
+def peers_command(client: ApiClient, as_json: bool) -> None:
+    """Show the other balancers of the group."""
+    _show(client.get("peers"), as_json, "peers_view", "peers")
+
+
+@click.command("drain")
+@click.argument("node")
+@_with_client
+def drain_command(client: ApiClient, as_json: bool, node: str) -> None:
+    """Send no new connections to NODE (address or name); existing ones go on.
+
+    Stays in force, across restarts too, until `galelb undrain NODE`.
+    """
+    _show(client.drain(node, on=True), as_json, "drained_view")
+
+
+@click.command("undrain")
+@click.argument("node")
+@_with_client
+def undrain_command(client: ApiClient, as_json: bool, node: str) -> None:
+    """Send new connections to NODE (address or name) again."""
+    _show(client.drain(node, on=False), as_json, "drained_view")
+
+
+class _Weight(click.ParamType[int | None]):
+    name = "weight"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        text = str(value)
+        if text == "own":
+            return None
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_WEIGHT:
+            return int(text)
+        return self.fail(f"must be a whole number from 0 to {MAX_WEIGHT}, or 'own'", param, ctx)
+
+
+@click.command("weight")
+@click.argument("node")
+@click.argument("weight", type=_Weight(), metavar="WEIGHT")
+@_with_client
+def weight_command(client: ApiClient, as_json: bool, node: str, weight: int | None) -> None:
+    """Give NODE (address or name) another share of new connections.
+
+    WEIGHT is 0 to 1000, relative to the other nodes' (0: none at all), or "own" for the
+    node's own again. It stays in force, across restarts too.
+    """
+    _show(client.set_weight(node, weight), as_json, "weight_view")

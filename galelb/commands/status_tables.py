@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `galelb status` and the like print for people; every text comes from the API's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from galelb.api.view import UNEXPECTED_REASONS
+from galelb.commands.text import (
+    amount,
+    columns,
+    duration,
+    endpoint,
+    plain,
+    plural,
+    size,
+    styled,
+    times,
+)
+
+__all__ = [
+    "drained_view",
+    "flows_view",
+    "nodes_view",
+    "peers_view",
+    "print_view",
+    "services_view",
+    "status_view",
+    "weight_view",
+]
+
+Json = Mapping[str, Any]
+
+GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
+STATE_STYLES = {"routable": GOOD, "probation": WARN, "down": BAD, "blacklisted": BAD}
+PIPE_WIDTH = 500
+"""Columns when nobody looks: other programs' input must not be folded."""
+
+
+def print_view(view: RenderableType) -> None:
+    """Print to stdout, as wide as the terminal, or without folding when it is not one."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(view)
+        return
+    console.width = PIPE_WIDTH
+    with console.capture() as capture:
+        console.print(view)
+    # rich fills every cell with spaces, which only a terminal does not show.
+    for line in capture.get().splitlines():
+        print(line.rstrip())  # noqa: T201 - this is what the command is for
+
+
+def status_view(status: Json) -> RenderableType:
+    """Return the whole picture; its first line says whether the balancer forwards."""
+    parts: list[RenderableType] = [_headline(status), _amounts(status), Text()]
+    parts += [_identity(status), _interfaces(status["interfaces"])]
+    if status["reasons"]:
+        parts += [Text(), _reasons(status["reasons"])]
+    if status["notes"]:
+        parts += [Text(), *(styled(f"Note: {note}", WARN) for note in status["notes"])]
+    return Group(*parts)
+
+
+def nodes_view(nodes: Sequence[Json]) -> RenderableType:
+    """Return the nodes with state, weight and traffic."""
+    if not nodes:
+        return styled(
+            "No nodes: none is configured in [[nodes]], and none has reported "
+            "(`galelb node` runs on each of them).",
+            WARN,
+        )
+    table = columns("NODE", "ADDRESS", "STATE", ">WEIGHT", ">PACKETS", ">BYTES", "NOTE")
+    for node in nodes:
+        table.add_row(
+            styled(node["name"] or "-"),
+            styled(node["address"]),
+            _state(node),
+            _weight(node),
+            amount(node["packets"]),
+            size(node["bytes"]),
+            _node_note(node),
+        )
+    return table
+
+
+def services_view(services: Sequence[Json]) -> RenderableType:
+    """Return the services with their nodes, table and traffic, then what was dropped."""
+    if not services:
+        return Text("No services.", WARN)
+    table = columns("SERVICE", "ADDRESS", "FORWARDER", ">NODES", "TABLE", ">PACKETS", ">BYTES")
+    for service in services:
+        routable = service["routable_nodes"]
+        table.add_row(
+            styled(service["name"]),
+            styled(endpoint(service["vip"], service["port"], service["protocol"])),
+            styled(service["forwarder"]),
+            Text(str(routable), GOOD if routable else BAD),
+            styled(service["table_digest"][:8] or "-", FAINT),
+            amount(service["packets"]),
+            size(service["bytes"]),
+        )
+    dropped = [_dropped(service) for service in services if service["drops"]]
+    return Group(table, Text(), *dropped) if dropped else table
+
+
+def flows_view(page: Json) -> RenderableType:
+    """Return a page of flows and which part of how many it is."""
+    flows, total, offset = page["flows"], page["total"], page["offset"]
+    if not flows:
+        return Text(
+            f"No flows from number {offset + 1} on, of {total:,}." if total else "No flows."
+        )
+    table = columns("SERVICE", "PROTO", "CLIENT", "NODE", "SOURCE", "STATE", ">IDLE")
+    for flow in flows:
+        table.add_row(
+            styled(flow["service"]),
+            styled(flow["protocol"]),
+            styled(endpoint(flow["client"], flow["client_port"])),
+            styled(flow["node"]),
+            styled(endpoint(flow["source"], flow["source_port"])),
+            styled(flow["state"]),
+            styled(duration(flow["idle_s"])),
+        )
+    if len(flows) == total:
+        return table
+    last = offset + len(flows)
+    more = f"; next: --offset {last}" if last < total else ""
+    return Group(table, Text(f"{offset + 1:,} to {last:,} of {total:,} flows{more}", FAINT))
+
+
+def peers_view(peers: Sequence[Json]) -> RenderableType:
+    """Return the other balancers, or that there is none."""
+    if not peers:
+        return Text(
+            "No peers: this balancer works alone "
+            "([load_balancer_quorum] addresses names no other one)."
+        )
+    table = columns("PEER", "STATE", "VERSION", "CONFIG", ">LAST SEEN", "NOTE")
+    for peer in peers:
+        seen = peer["last_seen_s"]
+        table.add_row(
+            styled(endpoint(peer["address"], peer["port"])),
+            Text("alive", GOOD) if peer["alive"] else Text("dead", BAD),
+            styled(peer["version"] or "-"),
+            _same_config(peer["same_config"]),
+            styled("never" if seen is None else f"{duration(seen)} ago"),
+            styled(peer["note"]),
+        )
+    return table
+
+
+def drained_view(node: Json) -> RenderableType:
+    """Return what drain or undrain has changed."""
+    if node["draining"]:
+        return styled(f"{_named(node)} drains: no new connections, existing ones go on.")
+    return styled(f"{_named(node)} is not draining any more{_but(node)}.")
+
+
+def weight_view(node: Json) -> RenderableType:
+    """Return what a new weight means."""
+    own = " (its own)" if node["operator_weight"] is None else f" (its own: {node['own_weight']})"
+    return styled(f"{_named(node)} has weight {node['weight']}{own}{_but(node)}.")
+
+
+def _named(node: Json) -> str:
+    return f"{node['name']} ({node['address']})" if node["name"] else str(node["address"])
+
+
+def _but(node: Json) -> str:
+    if node["takes_new_flows"]:
+        return ""
+    why = node["reason"] or ("draining" if node["draining"] else node["state"])
+    return f", but gets no new connections now: {why}"
+
+
+def _headline(status: Json) -> Text:
+    if not status["ready"]:
+        return styled("NOT forwarding: ", f"bold {BAD}").append(plain(status["not_ready_reason"]))
+    missing = status["services"]["total"] - status["services"]["routable"]
+    if missing:
+        return styled("Forwarding, but not everything: ", f"bold {WARN}").append(
+            f"{plural(missing, 'service')} without a routable node"
+        )
+    return styled("Forwarding", f"bold {GOOD}")
+
+
+def _amounts(status: Json) -> Text:
+    services, nodes = status["services"], status["nodes"]
+    return Text(
+        f"{services['routable']} of {plural(services['total'], 'service')} with nodes, "
+        f"{nodes['routable']} of {plural(nodes['total'], 'node')} routable, "
+        f"{plural(status['flows'], 'flow')}"
+    )
+
+
+def _identity(status: Json) -> Text:
+    taken_over = ", took over from an earlier run" if status["adopted"] else ""
+    lines = [
+        f"galelb {status['version']}, instance {status['instance']}, pid {status['pid']}, "
+        f"up {duration(status['uptime_s'])}{taken_over}",
+        f"configuration {status['config_digest'][:8] or '-'}, "
+        f"plugins {', '.join(status['plugins']) or '-'}",
+    ]
+    return Text("\n".join(plain(line) for line in lines), FAINT).append("\n")
+
+
+def _interfaces(interfaces: Sequence[Json]) -> Table:
+    table = columns("INTERFACE", "ROLE", "MODE", "NOTE")
+    for interface in interfaces:
+        mode = interface["mode"]
+        style = BAD if mode is None else GOOD if mode == "native" else WARN
+        table.add_row(
+            styled(interface["name"]),
+            styled(interface["role"]),
+            Text(plain(mode or "not attached"), style),
+            styled(interface["reason"]),
+        )
+    return table
+
+
+def _reasons(reasons: Json) -> Table:
+    table = columns("REASON", ">PACKETS", ">BYTES")
+    for name, count in reasons.items():
+        style = BAD if name in UNEXPECTED_REASONS and count["packets"] else ""
+        table.add_row(styled(name, style), amount(count["packets"]), size(count["bytes"]))
+    return table
+
+
+def _state(node: Json) -> Text:
+    state = Text(plain(node["state"]), STATE_STYLES.get(node["state"], ""))
+    if node["draining"]:
+        return Text("draining", WARN) if node["state"] == "routable" else state.append(", draining")
+    return state
+
+
+def _weight(node: Json) -> Text:
+    if node["operator_weight"] is None:
+        return Text(str(node["weight"]))
+    return Text(f"{node['weight']} (own {node['own_weight']})")
+
+
+def _node_note(node: Json) -> Text:
+    notes = [node["unroutable_reason"] or node["reason"]]
+    if node["neighbour"] is None and node["state"] == "routable" and not notes[0]:
+        notes.append("its MAC address is not known yet")
+    if node["failures"]:
+        notes.append(f"failed {times(node['failures'])}")
+    state = "" if node["draining"] else node["state"]
+    return styled("; ".join(note for note in notes if note and note != state))
+
+
+def _dropped(service: Json) -> Text:
+    line = Text(f"{plain(service['name'])} dropped: ")
+    for position, (name, count) in enumerate(service["drops"].items()):
+        style = BAD if name in UNEXPECTED_REASONS else ""
+        line.append(", " if position else "")
+        line.append(f"{plain(name)} {count['packets']:,}", style)
+    return line
+
+
+def _same_config(same: bool | None) -> Text:
+    if same is None:
+        return Text("unknown", FAINT)
+    return Text("same", GOOD) if same else Text("differs", BAD)
