@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaches the programs to interfaces in the fastest way that works, and takes them off again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import structlog
+import trio
+
+from galelb.api.view import InterfaceStatus
+from galelb.bpf.attach import attach_xdp, detach_xdp
+from galelb.bpf.syscalls import obj_get
+from galelb.errors import AttachError, GaleError
+from galelb.model import Interface, XdpMode
+from galelb.state import Attachment
+
+if TYPE_CHECKING:
+    from galelb.netlink import Netlink
+    from galelb.plugins import Plugins
+
+__all__ = ["Attacher", "Entries", "detach"]
+
+log = structlog.get_logger("galelb.attach")
+
+_TC_NAME = "gale"
+_NO_NATIVE = {errno.EOPNOTSUPP, errno.ERANGE, errno.EINVAL, errno.ENOMEM, 524}
+_AGGREGATING = ("gro", "lro")
+
+
+@attrs.frozen(kw_only=True)
+class Entries:
+    """Pins of the programs to attach; `tc` is None when the forwarders cannot run there."""
+
+    xdp: Path
+    tc: Path | None = None
+    egress: Path | None = None
+    """For the public interface, when answers that the kernel forwards must be claimed."""
+
+
+@attrs.frozen(kw_only=True)
+class _Place:
+    interface: Interface
+    role: str
+    mode: XdpMode | None
+    reason: str = ""
+    attachments: tuple[Attachment, ...] = ()
+
+
+class Attacher:
+    """Knows what is attached where. `wanted` maps interface names to roles.
+
+    Roles are public, private, both or extra. An interface that cannot be attached now is
+    reported by `statuses` and tried again by `attach`.
+    """
+
+    def __init__(
+        self,
+        netlink: Netlink,
+        plugins: Plugins,
+        *,
+        xdp_mode: str,
+        wanted: Mapping[str, str],
+        earlier: tuple[Attachment, ...] = (),
+    ) -> None:
+        self._netlink = netlink
+        self._plugins = plugins
+        self._xdp_mode = xdp_mode
+        self._wanted = dict(wanted)
+        self._places: dict[str, _Place] = {}
+        self._earlier = earlier
+
+    def attachments(self) -> tuple[Attachment, ...]:
+        """Return what must be undone, to be persisted."""
+        return tuple(a for place in self._places.values() for a in place.attachments)
+
+    def statuses(self) -> tuple[InterfaceStatus, ...]:
+        """Return every wanted interface and how it is attached."""
+        return tuple(self._status(name, role) for name, role in self._wanted.items())
+
+    def _status(self, name: str, role: str) -> InterfaceStatus:
+        place = self._places.get(name)
+        if place is None:
+            return InterfaceStatus(name=name, role=role, mode=None, reason="not attached yet")
+        return InterfaceStatus(
+            name=name,
+            role=role,
+            mode=place.mode,
+            reason=place.reason,
+            ifindex=place.interface.ifindex,
+        )
+
+    def is_current(self, name: str, ifindex: int) -> bool:
+        """Return whether this very device is attached, and not a former one of the same name."""
+        place = self._places.get(name)
+        return place is not None and place.mode is not None and place.interface.ifindex == ifindex
+
+    def wants(self, name: str) -> bool:
+        """Return whether the interface is one of ours."""
+        return name in self._wanted
+
+    async def attach_all(self, entries: Entries) -> None:
+        """Attach everywhere, atomically replacing older programs. Raises AttachError."""
+        for name in self._wanted:
+            await self.attach(name, entries)
+
+    async def attach(self, name: str, entries: Entries) -> None:
+        """Attach to one interface. Raises AttachError or NetlinkError."""
+        interface, role = await self._netlink.interface(name), self._wanted[name]
+        mode, reason, done = await self._ingress(interface, role, entries)
+        if entries.egress is not None and role in ("public", "both"):
+            done += (await self._tc(interface, entries.egress, "egress"),)
+        self._places[name] = _Place(
+            interface=interface, role=role, mode=mode, reason=reason, attachments=done
+        )
+        (log.warning if reason else log.info)(
+            "attached", interface=name, mode=mode.value, reason=reason
+        )
+        self._plugins.attached(name, mode)
+
+    async def _ingress(
+        self, interface: Interface, role: str, entries: Entries
+    ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
+        """Return the mode, why it is not native, and what was attached."""
+        wanted = self._xdp_mode
+        if role == "extra" or wanted == "tc":
+            why = "listed in extra_interfaces" if role == "extra" else "xdp_mode is tc"
+            return await self._tc_instead(interface, entries, why)
+        if wanted == "generic":
+            return await self._generic(interface, entries, "xdp_mode is generic")
+        try:
+            await self._xdp(interface, entries.xdp, XdpMode.NATIVE)
+        except AttachError as error:
+            if wanted == "native" or error.code not in _NO_NATIVE:
+                raise
+            if entries.tc is not None:
+                return await self._tc_instead(interface, entries, f"no native XDP: {error}")
+            return await self._generic(interface, entries, f"no native XDP: {error}")
+        await self._netlink.remove_tc(interface.ifindex, "ingress")
+        return XdpMode.NATIVE, "", (self._attachment(interface, XdpMode.NATIVE),)
+
+    async def _tc_instead(
+        self, interface: Interface, entries: Entries, why: str
+    ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
+        if entries.tc is None:
+            raise AttachError(
+                interface.name, "tc", f"{why}, and a forwarder in use does not support TC"
+            )
+        await trio.to_thread.run_sync(detach_xdp, interface.ifindex, interface.name)
+        return XdpMode.TC, why, (await self._tc(interface, entries.tc, "ingress"),)
+
+    async def _generic(
+        self, interface: Interface, entries: Entries, why: str
+    ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
+        """Generic XDP sees what GRO and LRO glued together, so those are switched off."""
+        await self._xdp(interface, entries.xdp, XdpMode.GENERIC)
+        changed = await self._netlink.set_offloads(
+            interface.name, dict.fromkeys(_AGGREGATING, False)
+        )
+        before = self._offloads_before(interface) | {k: v for k, v in changed.items() if v}
+        attachment = self._attachment(interface, XdpMode.GENERIC, offloads=before)
+        return XdpMode.GENERIC, why, (attachment,)
+
+    def _offloads_before(self, interface: Interface) -> dict[str, bool]:
+        """Return what an earlier attachment to the same device had switched off."""
+        known = (*self.attachments(), *self._earlier)
+        return next(
+            (dict(a.offloads) for a in known if a.ifindex == interface.ifindex and a.offloads), {}
+        )
+
+    async def _xdp(self, interface: Interface, program: Path, mode: XdpMode) -> None:
+        await trio.to_thread.run_sync(attach_xdp, interface.ifindex, interface.name, program, mode)
+
+    async def _tc(
+        self, interface: Interface, program: Path, direction: Literal["ingress", "egress"]
+    ) -> Attachment:
+        fd = obj_get(program)
+        try:
+            await self._netlink.add_tc(interface.ifindex, fd, direction, f"{_TC_NAME}_{direction}")
+        finally:
+            os.close(fd)
+        return self._attachment(interface, XdpMode.TC, egress=direction == "egress")
+
+    def _attachment(
+        self,
+        interface: Interface,
+        mode: XdpMode,
+        *,
+        egress: bool = False,
+        offloads: dict[str, bool] | None = None,
+    ) -> Attachment:
+        return Attachment(
+            interface=interface.name,
+            ifindex=interface.ifindex,
+            mode=mode.value,
+            egress=egress,
+            offloads=offloads or {},
+        )
+
+    async def detach_all(self) -> None:
+        """Take everything off and restore offloads; what fails is logged."""
+        await detach(self._netlink, self.attachments())
+        for name in self._places:
+            self._plugins.detached(name)
+        self._places.clear()
+
+
+async def detach(netlink: Netlink, attachments: tuple[Attachment, ...]) -> None:
+    """Undo attachments of this or an earlier run; an interface that is gone needs nothing."""
+    present = {one.ifindex: one.name for one in (await netlink.interfaces()).values()}
+    for one in attachments:
+        if present.get(one.ifindex) != one.interface:
+            continue
+        try:
+            await _undo(netlink, one)
+        except GaleError as error:
+            log.error("not_detached", interface=one.interface, reason=str(error))  # noqa: TRY400
+        else:
+            log.info("detached", interface=one.interface, mode=one.mode)
+
+
+async def _undo(netlink: Netlink, one: Attachment) -> None:
+    if one.mode == XdpMode.TC:
+        direction: Literal["ingress", "egress"] = "egress" if one.egress else "ingress"
+        await netlink.remove_tc(one.ifindex, direction, made_clsact=True)
+        return
+    await trio.to_thread.run_sync(detach_xdp, one.ifindex, one.interface)
+    if one.offloads:
+        await netlink.set_offloads(one.interface, one.offloads)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Acts on what programs tell through the ring buffer, and on routes that change under clients."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import structlog
+import trio
+
+from galelb.abi import EventType, Family
+from galelb.model import IPAddress
+from galelb.netlink import NeighbourChanged, Netlink, Overflow, RouteChanged
+from galelb.next_hops import NextHopTable
+
+__all__ = ["ClientRoutes", "ProgramEvents", "event_address"]
+
+log = structlog.get_logger("galelb.events")
+
+
+def event_address(event: dict[str, Any]) -> IPAddress:
+    """Return the address in a `struct gale_event`."""
+    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in event["addr"])
+    return IPv4Address(packed[:4]) if event["family"] == Family.IPV4 else IPv6Address(packed)
+
+
+class ProgramEvents:
+    """Resolves neighbours that a program missed and numbers next hops that it found."""
+
+    def __init__(
+        self,
+        events: Callable[[], AsyncIterator[Any]],
+        next_hops: NextHopTable,
+        *,
+        unresolved: Callable[[IPAddress], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._events = events
+        self._next_hops = next_hops
+        self._unresolved = unresolved
+        self._changed = changed
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Handle events as they come."""
+        task_status.started()
+        async for event in self._events():
+            if event["type"] == EventType.NO_NEIGHBOUR:
+                self._unresolved(event_address(event))
+            elif event["type"] == EventType.NEW_NEXT_HOP:
+                self._learn(event)
+
+    def _learn(self, event: dict[str, Any]) -> None:
+        dmac, smac = bytes(event["mac"]).hex(":"), bytes(event["smac"]).hex(":")
+        if self._next_hops.client_hop(event["ifindex"], dmac, smac, event["mtu"]):
+            self._changed()
+
+
+class ClientRoutes:
+    """Withdraws clients' next hops when the way to them may have changed."""
+
+    def __init__(
+        self, netlink: Netlink, next_hops: NextHopTable, changed: Callable[[], None]
+    ) -> None:
+        self._netlink = netlink
+        self._next_hops = next_hops
+        self._changed = changed
+        self._macs: dict[tuple[int, IPAddress], str] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow netlink's events."""
+        events = self._netlink.events()
+        for neighbour in await self._netlink.neighbours():
+            if neighbour.mac is not None:
+                self._macs[neighbour.ifindex, neighbour.address] = neighbour.mac
+        task_status.started()
+        async for event in events:
+            if self._withdrawn(event):
+                self._changed()
+
+    def _withdrawn(self, event: object) -> int:
+        if isinstance(event, NeighbourChanged):
+            return self._neighbour(event)
+        if isinstance(event, RouteChanged | Overflow):
+            return self._next_hops.invalidate_clients()
+        return 0
+
+    def _neighbour(self, event: NeighbourChanged) -> int:
+        key = (event.ifindex, event.address)
+        old = self._macs.get(key)
+        if event.removed:
+            self._macs.pop(key, None)
+            return 0
+        if event.mac is None or event.mac == old:
+            return 0
+        self._macs[key] = event.mac
+        return self._next_hops.invalidate_clients(event.ifindex, old) if old else 0

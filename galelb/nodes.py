@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The balancer's nodes: reports come in, decisions are asked for, everybody concerned is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import structlog
+import trio
+
+from galelb.errors import GaleError
+from galelb.model import HealthReport, HealthStatus, IPAddress, Node, NodeRecord, NodeState
+
+if TYPE_CHECKING:
+    from galelb.health import NodeHealth
+    from galelb.plugins import Plugins
+
+__all__ = ["NodeDesk"]
+
+log = structlog.get_logger("galelb.nodes")
+
+
+class NodeDesk:
+    """Feeds the health registry and spreads its changes; all methods belong to the trio thread.
+
+    `on_change` is called after any change of records, `on_join` for each new node.
+    """
+
+    def __init__(
+        self,
+        health: NodeHealth,
+        plugins: Plugins,
+        *,
+        on_change: Callable[[], None],
+        on_join: Callable[[Node], None],
+    ) -> None:
+        self.health = health
+        self._plugins = plugins
+        self._on_change = on_change
+        self._on_join = on_join
+        self._moved = trio.Event()
+
+    def add_static(self, node: Node) -> None:
+        """Add a configured node."""
+        self.health.add_static(node, trio.current_time())
+        self.settle()
+
+    def report(self, report: HealthReport) -> NodeRecord:
+        """Apply a health source's report; return the node as the balancer now sees it.
+
+        Raises GaleError when the node may not join.
+        """
+        known = self.health.get(report.address)
+        if known is None and not self._plugins.admit_node(report):
+            raise GaleError(f"node {report.address} is not admitted")
+        if known is not None and not self._plugins.judge_node(known, report):
+            report = self._judged_down(report)
+        record = self.health.report(report, trio.current_time())
+        self._plugins.health_reported(report)
+        self.settle()
+        return record
+
+    def _judged_down(self, report: HealthReport) -> HealthReport:
+        if report.status is not HealthStatus.SERVING:
+            return report
+        return attrs.evolve(
+            report, status=HealthStatus.NOT_SERVING, message=report.message or "judged not serving"
+        )
+
+    def lost(self, source: str, address: IPAddress, reason: str) -> None:
+        """Note that a source lost a node."""
+        self.health.lost(source, address, reason, trio.current_time())
+        self.settle()
+
+    def neighbour(self, address: IPAddress, mac: str | None) -> None:
+        """Note the link-layer address of a node's next hop, None = unresolved."""
+        self.health.set_neighbour(address, mac, trio.current_time())
+        self.settle()
+
+    def settle(self) -> None:
+        """Tell everybody about what changed since the last call."""
+        self._moved.set()
+        changes = self.health.take_changes()
+        for old, new in changes:
+            if old is None:
+                self._on_join(new.node)
+            _log(old, new)
+            self._plugins.node_changed(old, new)
+        if changes:
+            self._on_change()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Let time-outs and expiries happen when they are due."""
+        task_status.started()
+        while True:
+            self._moved = trio.Event()
+            deadline = self.health.next_deadline()
+            with trio.move_on_at(float("inf") if deadline is None else deadline):
+                await self._moved.wait()
+                continue
+            self.health.tick(trio.current_time())
+            self.settle()
+
+
+def _log(old: NodeRecord | None, new: NodeRecord) -> None:
+    """Log what an operator wants to know: states, drains, weights, neighbours."""
+    facts = {"node": str(new.node.address), "state": new.state.value, "reason": new.reason}
+    if old is None:
+        log.info("node_joined", **facts)
+    elif old.state is not new.state:
+        fell = old.state is NodeState.ROUTABLE
+        (log.warning if fell else log.info)("node_state", old=old.state.value, **facts)
+    elif old.draining is not new.draining:
+        log.info("node_draining", node=facts["node"], draining=new.draining)
+    elif old.weight != new.weight:
+        log.info("node_weight", node=facts["node"], old=old.weight, weight=new.weight)
+    elif old.neighbour != new.neighbour:
+        log.info("node_neighbour", node=facts["node"], mac=new.neighbour)
