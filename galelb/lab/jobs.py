@@ -51,6 +51,8 @@ class Requests:
     """How many requests in all; None = until stopped."""
     pause_s: float = 0.0
     """Rest of a worker between two requests."""
+    kept_pause_s: float | None = None
+    """The same for workers that keep their connection; None = as the others."""
     size: int = 1024
     """Bytes asked for."""
 

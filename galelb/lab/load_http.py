@@ -79,7 +79,7 @@ async def _kept_worker(job: Requests, targets: TargetSet, budget: _Budget, repor
         if attempt.failed:
             await attempt.close()
         connection = None if attempt.failed else attempt.connection
-        await trio.sleep(job.pause_s)
+        await trio.sleep(job.pause_s if job.kept_pause_s is None else job.kept_pause_s)
     if connection is not None:
         await connection.aclose()
 

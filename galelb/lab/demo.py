@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration: real traffic through a lab while hosts die and return."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from galelb.lab.balancer_api import routable_nodes
+from galelb.lab.clients import run_load
+from galelb.lab.configs import CHECKS_TIMEOUT_S
+from galelb.lab.hosts import Host, Plan, Role
+from galelb.lab.http_client import FetchError, Target
+from galelb.lab.jobs import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    Downloads,
+    Job,
+    Requests,
+)
+from galelb.lab.lab import kill_host, start_host
+from galelb.lab.ready import node_addresses
+from galelb.lab.state import LabState
+from galelb.lab.tally import Tally, Window
+from galelb.lab.topology import cut
+
+__all__ = ["Demo", "problems_of"]
+
+_STEADY_S = 4.0
+_DEAD_S = 1.0
+_SHARE_OF_OUTAGE = 0.15
+"""The demo goes on until the node was out for no more than this part of it, so that the
+counts at its end show the weights and not the outage."""
+_LONGEST_TAIL_S = 20.0
+
+_DETECTION_S = CHECKS_TIMEOUT_S + 1.0
+_TABLE_WRITTEN_S = 0.2
+"""From "not used any more" in the API to the table in the kernel, a slow machine included."""
+_RETURN_TIMEOUT_S = 20.0
+_CLIENTS_NOTICE_S = CONNECT_TIMEOUT_S + READ_TIMEOUT_S + 0.5
+_POLL_S = 0.05
+
+# In total, over all clients: what two cores carry easily beside balancers and nodes.
+_FRESH, _KEPT, _DOWNLOADS = 8, 4, 4
+_PAUSE_S = 0.02
+_KEPT_PAUSE_S = 0.5
+"""Seldom: one connection is one choice of a node, and the counts are to show the choices."""
+_DOWNLOAD_SIZE, _DOWNLOAD_RATE = 1_250_000, 250_000
+
+
+@attrs.define
+class Demo:
+    """One run; `tally` and `log` may be looked at any time while `run` goes on."""
+
+    state: LabState
+    tally: Tally
+    say: Callable[[str], None]
+    """Called with one line about each event."""
+    started: float = attrs.Factory(time.monotonic)
+
+    async def run(self) -> None:
+        """Send traffic, let things happen, stop the traffic."""
+        self.started = time.monotonic()
+        stop = trio.Event()
+        plan = self.state.plan
+        async with trio.open_nursery() as nursery:
+            for client in plan.of(Role.CLIENT):
+                nursery.start_soon(run_load, client, _jobs(plan), self.tally.add, stop)
+            await self._timeline(plan)
+            stop.set()
+
+    async def _timeline(self, plan: Plan) -> None:
+        self.say("clients send requests and downloads")
+        await trio.sleep(_STEADY_S)
+        node = plan.of(Role.NODE)[-1]
+        death = await self._kill_node(plan, node)
+        await trio.sleep(_DEAD_S)
+        await self._return_node(node)
+        out_s = time.monotonic() - death
+        await trio.sleep(_STEADY_S / 2)
+        if len(plan.of(Role.BALANCER)) > 1:
+            await self._kill_balancer(plan, plan.of(Role.BALANCER)[-1])
+        until = self.started + out_s / _SHARE_OF_OUTAGE - time.monotonic()
+        await trio.sleep(min(max(_STEADY_S / 2, until), _LONGEST_TAIL_S))
+
+    async def _kill_node(self, plan: Plan, node: Host) -> float:
+        window = self._open("node_kill", node)
+        kill_host(self.state, node)
+        self.say(f"{node.name}: agent and server killed (kill -9)")
+        with trio.move_on_after(_DETECTION_S - _TABLE_WRITTEN_S):
+            await _poll(partial(self._unused, plan, node))
+            window.recovered = time.monotonic()
+            after = window.recovered - window.start
+            self.say(f"{node.name}: out of the tables {after:.2f} s after its death")
+        await trio.sleep(_TABLE_WRITTEN_S)
+        window.end = time.monotonic()
+        return window.start
+
+    async def _return_node(self, node: Host) -> None:
+        window = self._open("node_return", node)
+        start_host(self.state, node)
+        self.say(f"{node.name}: started again")
+        with trio.move_on_after(_RETURN_TIMEOUT_S):
+            await _poll(partial(self._answers, node, window.start))
+            window.recovered = self.tally.last_seen(node.name)
+            after = window.recovered - window.start
+            self.say(f"{node.name}: answers clients again after {after:.2f} s")
+        window.end = time.monotonic()
+
+    async def _kill_balancer(self, plan: Plan, balancer: Host) -> None:
+        targets = {str(target) for target in _targets(plan, balancer)}
+        window = self._open("balancer_kill", balancer, frozenset(targets))
+        # The kernel of a machine forwards on when the daemon dies: this is the whole machine.
+        kill_host(self.state, balancer)
+        cut(plan, balancer)
+        self.say(f"{balancer.name}: machine lost (kill -9, links down)")
+        await trio.sleep(_CLIENTS_NOTICE_S)
+        window.end = time.monotonic()
+        window.recovered = window.start
+        failed = len(self.tally.failures_in(window))
+        self.say(f"{balancer.name}: clients go on through the other address, {failed} failed")
+
+    async def _unused(self, plan: Plan, node: Host) -> bool:
+        for balancer in plan.of(Role.BALANCER):
+            try:
+                if node_addresses(plan, node) & await routable_nodes(balancer):
+                    return False
+            except FetchError:
+                return False
+        return True
+
+    async def _answers(self, node: Host, since: float) -> bool:
+        return self.tally.last_seen(node.name) >= since
+
+    def _open(self, event: str, host: Host, targets: frozenset[str] = frozenset()) -> Window:
+        window = Window(event=event, host=host.name, start=time.monotonic(), targets=targets)
+        self.tally.windows.append(window)
+        return window
+
+
+async def _poll(condition: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        if await condition():
+            return
+        await trio.sleep(_POLL_S)
+
+
+def problems_of(result: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a finished demo; empty when the product did its work."""
+    problems = []
+    if result["failed"]:
+        problems.append(f"{result['failed']} requests failed without a reason")
+    if result["downloads"]["broken"]:
+        problems.append(f"{result['downloads']['broken']} downloads broke without a reason")
+    problems += [f"{name} got no request" for name, n in result["per_node"].items() if not n]
+    for event in ("node_kill", "node_return", "balancer_kill"):
+        if event in result and result[event]["recovered_s"] is None:
+            problems.append(f"no recovery was seen after {event}")
+    return problems
+
+
+def _jobs(plan: Plan) -> list[Job]:
+    targets = _targets(plan)
+    clients = plan.spec.clients
+    return [
+        Requests(
+            targets=targets,
+            fresh=max(1, _FRESH // clients),
+            kept=max(1, _KEPT // clients),
+            pause_s=_PAUSE_S,
+            kept_pause_s=_KEPT_PAUSE_S,
+        ),
+        Downloads(
+            targets=targets,
+            parallel=max(1, _DOWNLOADS // clients),
+            size=_DOWNLOAD_SIZE,
+            rate=_DOWNLOAD_RATE,
+            count=None,
+        ),
+    ]
+
+
+def _targets(plan: Plan, balancer: Host | None = None) -> tuple[Target, ...]:
+    return tuple(
+        Target(vip.address, vip.port)
+        for vip in plan.vips
+        if vip.protocol == "tcp" and (balancer is None or vip.balancer == balancer.name)
+    )

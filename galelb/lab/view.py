@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the demo looks: a live picture on a terminal, plain lines elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from types import TracebackType
+from typing import Any, Self
+
+import trio
+from rich.bar import Bar
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from galelb.lab.demo import problems_of
+from galelb.lab.hosts import Plan, Role
+from galelb.lab.tally import Tally
+
+__all__ = ["DemoView", "final_table"]
+
+_REFRESH_S = 0.25
+_BAR_WIDTH = 40
+_LINES = 8
+_EVENT_TITLES = {
+    "node_kill": "node killed",
+    "node_return": "node returned",
+    "balancer_kill": "balancer lost",
+}
+
+
+class DemoView:
+    """Shows a running demo; a context manager, used from one thread."""
+
+    def __init__(self, console: Console, plan: Plan, tally: Tally) -> None:
+        self._console = console
+        self._plan = plan
+        self._tally = tally
+        self._started = time.monotonic()
+        self._lines: deque[str] = deque(maxlen=_LINES)
+        self._live: Live | None = None
+        self._last = (time.monotonic(), Counter[str]())
+        self._rates: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to draw, when there is a terminal to draw on."""
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Show one line about an event."""
+        stamped = f"{time.monotonic() - self._started:5.1f} s  {line}"
+        self._lines.append(stamped)
+        if self._live is None:
+            self._console.print(stamped, highlight=False, markup=False)
+
+    async def keep_drawing(self) -> None:
+        """Draw again a few times a second until cancelled; does nothing without a terminal."""
+        while self._live is not None:
+            self._measure()
+            self._live.update(self._picture(), refresh=True)
+            await trio.sleep(_REFRESH_S)
+
+    def _measure(self) -> None:
+        now, (before, counts) = time.monotonic(), self._last
+        if now - before < 1:
+            return
+        fresh = self._tally.per_node - counts
+        self._rates = {name: fresh[name] / (now - before) for name in self._tally.per_node}
+        self._last = now, self._tally.per_node.copy()
+
+    def _picture(self) -> RenderableType:
+        tally, spec = self._tally, self._plan.spec
+        head = Text.assemble(
+            ("galelb lab ", "bold"),
+            f"{spec.plugin}: {spec.clients} clients, {spec.balancers} balancers, ",
+            f"{spec.nodes} nodes   ",
+            (f"{tally.rate(time.monotonic()):.0f} requests/s", "bold cyan"),
+            f"   {tally.requests} requests, {tally.downloads} downloads, ",
+            (f"{tally.failures} failed", "red" if tally.failures else "green"),
+        )
+        return Group(head, Text(), self._bars(), Text(), *(Text(line) for line in self._lines))
+
+    def _bars(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        most = max(1.0, *self._rates.values()) if self._rates else 1.0
+        for node in self._plan.of(Role.NODE):
+            rate = self._rates.get(node.name, 0.0)
+            bar = Bar(most, 0, rate, width=_BAR_WIDTH, color="cyan")
+            count = f"{self._tally.per_node[node.name]:7d}"
+            table.add_row(node.name, bar, f"{rate:5.0f}/s", Text(count, "dim"))
+        return table
+
+
+def final_table(plan: Plan, result: dict[str, Any]) -> RenderableType:
+    """Return the summary that stays on the screen."""
+    total = sum(result["per_node"].values()) or 1
+    weights = sum(node.weight for node in plan.of(Role.NODE))
+    nodes = Table("node", "weight", "requests", "share", "expected", box=None, padding=(0, 2))
+    for node in plan.of(Role.NODE):
+        count = result["per_node"][node.name]
+        share, expected = f"{count / total:.1%}", f"{node.weight / weights:.1%}"
+        nodes.add_row(node.name, str(node.weight), str(count), share, expected)
+    events = Table("event", "failed", "recovered after", box=None, padding=(0, 2))
+    for event, title in _EVENT_TITLES.items():
+        if event in result:
+            after = result[event]["recovered_s"]
+            shown = "never" if after is None else f"{after:.2f} s"
+            events.add_row(title, str(result[event]["failed"]), shown)
+    downloads = result["downloads"]
+    summary = (
+        f"{result['requests']} requests, {result['failed']} failed outside these events; "
+        f"{downloads['total']} downloads, {downloads['broken']} broken"
+    )
+    problems = problems_of(result)
+    verdict = Text("; ".join(problems), "bold red") if problems else Text("all well", "bold green")
+    return Group(nodes, Text(), events, Text(), Text(summary), verdict)
