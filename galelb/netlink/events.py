@@ -38,6 +38,7 @@ _GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # link, neigh, v4 addr, v4 ro
 _SO_RCVBUFFORCE = 33
 _BUFFER = 4 << 20
 _READ = 1 << 16
+_MOST_READS = 4096
 
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _AF_BRIDGE = 7
@@ -88,6 +89,7 @@ class Events:
             raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
             raw.bind((0, _GROUPS))
             self._socket = trio.socket.from_stdlib_socket(raw)
+            self._raw = raw
         except BaseException:
             raw.close()
             raise
@@ -105,11 +107,23 @@ class Events:
                 self._pending.extend(parse(await self._socket.recv(_READ)))
             except (trio.ClosedResourceError, OSError) as error:
                 if getattr(error, "errno", None) == errno.ENOBUFS:
+                    self._discard()
                     return Overflow()
                 if self.closed:
                     raise StopAsyncIteration from None
                 raise
         return self._pending.popleft()
+
+    def _discard(self) -> None:
+        """Empty the socket: until then the kernel drops events without a further word."""
+        for _ in range(_MOST_READS):
+            try:
+                self._raw.recv(_READ)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
 
     @property
     def closed(self) -> bool:
