@@ -21,5 +21,13 @@ GALE_MAP("percpu_array", u32, struct gale_counter, gale_service_stats, GALE_MAX_
 GALE_MAP("percpu_array", u32, struct gale_counter, gale_node_stats, GALE_MAX_NODES, 0)
 /* events for the control plane; size in bytes */
 GALE_MAP("ringbuf", u32, struct gale_event, gale_events, GALE_EVENT_BYTES, 0)
+/* room beside the stack */
+GALE_MAP("percpu_array", u32, struct gale_scratch, gale_scratch, 1, 0)
+/* first fragments, for the later ones */
+GALE_MAP("lru_hash", struct gale_fragment_key, struct gale_fragment, gale_fragments, GALE_MAX_FRAGMENTS, 0)
+#ifdef GALE_SERVICE_MAP
+/* service ids by VIP, port, protocol, VLAN; written by the control plane */
+GALE_MAP("hash", struct gale_service_key, u32, gale_service_keys, GALE_MAX_SERVICES * 2, 0)
+#endif
 
 #endif

@@ -46,6 +46,57 @@ struct gale_next_hop_key {
 	u16 pad;
 };
 
+/* A service by what packets say, when there are too many for generated compares.
+ * port 0 = "has this address any service of this protocol": one more entry per such pair. */
+struct gale_service_key {
+	u32 addr[4];
+	__be16 port;
+	u8 protocol;
+	u8 family;
+	u16 vlan;
+	u16 pad;
+};
+
+/* Which datagram a later fragment belongs to. IPv6: protocol = 0. */
+struct gale_fragment_key {
+	u32 saddr[4];
+	u32 daddr[4];
+	u32 id;
+	u8 protocol;
+	u8 family;
+	u16 pad;
+};
+
+/* What was done with a first fragment, for those that follow. */
+struct gale_fragment {
+	u32 saddr[4];		/* addresses to write */
+	u32 daddr[4];
+	struct gale_next_hop hop;
+	u32 id;			/* identification to write */
+	u32 service;
+	u32 vlan;		/* tag to push; 0 = none */
+	u16 node;
+	u16 tick;
+	u16 passed;		/* 1 = the first fragment was passed */
+	u16 ttl;		/* 1 = decrement */
+};
+
+/* Room beside the stack, one per CPU; lives from a tail call to the program that it reached. */
+struct gale_scratch {
+	u64 fib[8];		/* struct bpf_fib_lookup */
+	struct gale_next_hop hop;	/* made of the FIB's answer */
+	u32 kind;		/* GALE_REPLY_* */
+	u32 mtu;
+	u32 service;
+	u32 addr[4];		/* what a reply of ours comes from */
+	u64 reply_at;		/* jiffies; token buckets */
+	u64 event_at;
+	u32 replies;
+	u32 events;
+	struct gale_fragment_key key;
+	struct gale_fragment fragment;
+};
+
 struct gale_counter {
 	u64 packets;
 	u64 bytes;

@@ -116,7 +116,7 @@ GALE_MAP("hash", struct l4_nat_slice_key, struct l4_nat_slice, l4_nat_slices, L4
 /* slice by id; written by the plugin, kept while a flow holds the id */
 GALE_MAP("array", u32, struct l4_nat_slice_info, l4_nat_slice_ids, L4_NAT_MAX_SLICES, 0)
 /* where the next search for a port begins, by slice id; written by programs */
-GALE_MAP("array", u32, u32, l4_nat_cursors, L4_NAT_MAX_SLICES, 0)
+GALE_MAP("array", u32, u64, l4_nat_cursors, L4_NAT_MAX_SLICES, 0)
 /* source addresses by index; written by the plugin */
 GALE_MAP("array", u32, struct l4_nat_source, l4_nat_sources, L4_NAT_SOURCES, 0)
 /* written by the plugin */

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The vocabulary of a context, for XDP. ctx_skb.h has the same for TC. */
+#ifndef GALELB_CTX_H
+#define GALELB_CTX_H
+
+#define GALE_CTX		struct xdp_md
+#define GALE_FN(name)		gale_xdp_##name
+#define GALE_PASS		XDP_PASS
+#define GALE_DROP		XDP_DROP
+
+/* programs of slow work, by GALE_SLOW_*; filled after loading */
+GALE_MAP("prog_array", u32, u32, gale_slow_xdp, GALE_SLOW_PROGRAMS, 0)
+
+/* Returns only if the program is missing. */
+static __always_inline void gale_tail(GALE_CTX *ctx, u32 index)
+{
+	gale_slow_xdp.call(ctx, index);
+}
+
+static __always_inline void *gale_data(GALE_CTX *ctx)
+{
+	return (void *)(long)ctx->data;
+}
+
+static __always_inline void *gale_data_end(GALE_CTX *ctx)
+{
+	return (void *)(long)ctx->data_end;
+}
+
+static __always_inline u32 gale_ifindex(GALE_CTX *ctx)
+{
+	return ctx->ingress_ifindex;
+}
+
+static __always_inline u32 gale_linear_len(GALE_CTX *ctx)
+{
+	return ctx->data_end - ctx->data;
+}
+
+/* Bytes of the whole frame; more than the linear part when it has several pages. */
+static __always_inline u32 gale_frame_len(GALE_CTX *ctx)
+{
+	return bpf_xdp_get_buff_len(ctx);
+}
+
+static __always_inline u32 gale_gso_size(GALE_CTX *ctx)
+{
+	return 0;
+}
+
+/* Nothing to do: headers are always in the linear part. */
+static __always_inline void gale_pull(GALE_CTX *ctx)
+{
+}
+
+/* Number of tags outside the frame's data, and the tag. */
+static __always_inline u32 gale_hw_tag(GALE_CTX *ctx, u16 *tci)
+{
+	return 0;
+}
+
+static __always_inline int gale_load(GALE_CTX *ctx, u32 offset, void *to, u32 len)
+{
+	return bpf_xdp_load_bytes(ctx, offset, to, len);
+}
+
+static __always_inline int gale_store(GALE_CTX *ctx, u32 offset, void *from, u32 len)
+{
+	return bpf_xdp_store_bytes(ctx, offset, from, len);
+}
+
+#endif

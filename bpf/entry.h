@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The entry program: parse, match, hand to the forwarder. */
+#ifndef GALELB_ENTRY_H
+#define GALELB_ENTRY_H
+
+static __always_inline int gale_pass(struct gale_packet *p, u32 reason)
+{
+	if (unlikely(p->flags & GALE_FIRST_FRAGMENT))
+		gale_fragment_note(p, NULL, NULL);
+	return gale_exit(p, GALE_PASS, reason, 0, 0);
+}
+
+static __always_inline int gale_unparsable(GALE_CTX *ctx, struct gale_packet *p)
+{
+	p->l3 = 0;
+	p->len = gale_linear_len(ctx);
+	p->flags = 0;
+	return gale_pass(p, GALE_REASON_PASS_UNPARSABLE);
+}
+
+int GALE_FN(entry)(GALE_CTX *ctx)
+{
+	struct gale_packet packet = {}, *p = &packet;
+	struct gale_target target = {};
+	int verdict;
+
+	if (gale_parse(ctx, p))
+		return gale_unparsable(ctx, p);
+	if (unlikely(p->flags & GALE_LATER_FRAGMENT))
+		gale_tail(ctx, GALE_SLOW_FRAGMENT);
+	else if (unlikely(p->flags & GALE_ICMP_ERROR))
+		gale_tail(ctx, GALE_SLOW_ICMP);
+	else if (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) {
+		target.service_id = gale_service_find(p);
+		if (target.service_id)
+			return gale_dispatch(ctx, p, &target);
+		verdict = gale_returns(ctx, p);
+		if (verdict != GALE_NOT_MINE)
+			return verdict;
+	}
+	return gale_pass(p, GALE_REASON_PASS_FOREIGN);
+}
+
+#endif

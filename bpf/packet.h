@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A parsed packet: offsets, not pointers, because helpers invalidate pointers. */
+#ifndef GALELB_PACKET_H
+#define GALELB_PACKET_H
+
+struct gale_packet {
+	u32 saddr[GALE_WORDS];	/* network order */
+	u32 daddr[GALE_WORDS];
+	__be16 sport;		/* 0 in later fragments and for protocols without ports */
+	__be16 dport;
+	u16 l3;			/* offsets from the start of the frame */
+	u16 l4;
+	u32 len;		/* bytes from the IP header on, as that claims */
+	u32 fragment;		/* identification, as it lies in the packet */
+	u16 vlan;		/* VID; 0 = untagged or priority-tagged */
+	u16 frag_l3;		/* IPv6: offset of the fragment header */
+	u8 tags;
+	u8 flags;
+	u8 family;		/* GALE_FAMILY_* */
+	u8 protocol;
+	u8 ttl;
+	u8 tcp_flags;
+	u8 icmp_type;
+	u8 pad;
+};
+
+#endif

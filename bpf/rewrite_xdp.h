@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Rewriting in place, for XDP: checksums there are whole. rewrite_skb.h is the other one. */
+#ifndef GALELB_REWRITE_XDP_H
+#define GALELB_REWRITE_XDP_H
+
+static __always_inline int gale_rewrite_ipv4(GALE_CTX *ctx, struct gale_packet *p,
+					     struct gale_rewrite *rw, u64 sum)
+{
+	struct gale_ipv4 *ip = gale_data(ctx) + p->l3;
+
+	if ((void *)(ip + 1) > gale_data_end(ctx))
+		return -1;
+	if (p->flags & (GALE_FIRST_FRAGMENT | GALE_LATER_FRAGMENT)) {
+		sum = gale_sum_replace(sum, ip->id, rw->id);
+		ip->id = rw->id;
+	}
+	if (rw->ttl) {
+		sum = gale_sum_replace(sum, 1, 0);	/* TTL is the low byte of its word */
+		ip->ttl--;
+	}
+	ip->saddr = rw->saddr[0];
+	ip->daddr = rw->daddr[0];
+	ip->check = gale_csum_apply(ip->check, sum);
+	return 0;
+}
+
+#ifdef GALE_IPV6
+static __always_inline int gale_rewrite_ipv6(GALE_CTX *ctx, struct gale_packet *p,
+					     struct gale_rewrite *rw)
+{
+	void *data = gale_data(ctx), *end = gale_data_end(ctx);
+	struct gale_ipv6 *ip = data + p->l3;
+
+	if ((void *)(ip + 1) > end)
+		return -1;
+	ip->hop_limit -= rw->ttl;
+	__builtin_memcpy(ip->saddr, rw->saddr, 16);
+	__builtin_memcpy(ip->daddr, rw->daddr, 16);
+	if (p->flags & (GALE_FIRST_FRAGMENT | GALE_LATER_FRAGMENT)) {
+		struct gale_ipv6_frag *frag = data + p->frag_l3;
+
+		if ((void *)(frag + 1) > end)
+			return -1;
+		frag->id = rw->id6;
+	}
+	return 0;
+}
+#endif
+
+static __always_inline int gale_rewrite_ports(GALE_CTX *ctx, struct gale_packet *p,
+					      struct gale_rewrite *rw, u64 sum)
+{
+	void *l4 = gale_data(ctx) + p->l4, *end = gale_data_end(ctx);
+
+	sum = gale_sum_replace(sum, gale_ports_word(p->sport, p->dport),
+			       gale_ports_word(rw->sport, rw->dport));
+	if (p->protocol == GALE_IP_TCP) {
+		struct gale_tcp *tcp = l4;
+
+		if ((void *)(tcp + 1) > end)
+			return -1;
+		tcp->sport = rw->sport;
+		tcp->dport = rw->dport;
+		tcp->check = gale_csum_apply(tcp->check, sum);
+	} else {
+		struct gale_udp *udp = l4;
+		u16 check;
+
+		if ((void *)(udp + 1) > end)
+			return -1;
+		udp->sport = rw->sport;
+		udp->dport = rw->dport;
+		if (!udp->check && p->family == GALE_FAMILY_IPV4)
+			return 0;	/* the sender computed none */
+		check = gale_csum_apply(udp->check, sum);
+		udp->check = check ? check : 0xffff;
+	}
+	return 0;
+}
+
+static __always_inline int gale_rewrite_packet(GALE_CTX *ctx, struct gale_packet *p,
+					       struct gale_rewrite *rw)
+{
+	u64 sum = gale_sum_addresses(p, rw);
+	int error;
+
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)
+		error = gale_rewrite_ipv6(ctx, p, rw);
+	else
+#endif
+		error = gale_rewrite_ipv4(ctx, p, rw, sum);
+	if (error || p->flags & (GALE_LATER_FRAGMENT | GALE_ICMP_ERROR))
+		return error;
+	return gale_rewrite_ports(ctx, p, rw, sum);
+}
+
+/* Write the Ethernet header, with the tag that the way out needs, and send the frame off. */
+static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
+					 struct gale_next_hop *hop, u16 vlan)
+{
+	int same = hop->ifindex == gale_ifindex(ctx), push = vlan && !same && !p->tags;
+	struct gale_eth *eth;
+
+	if (!same && p->tags && bpf_xdp_adjust_head(ctx, sizeof(struct gale_vlan)))
+		return -1;
+	if (push && bpf_xdp_adjust_head(ctx, -(int)sizeof(struct gale_vlan)))
+		return -1;
+	eth = gale_data(ctx);
+	if ((void *)(eth + 1) + sizeof(struct gale_vlan) > gale_data_end(ctx))
+		return -1;
+	__builtin_memcpy(eth->dst, hop->dst, 6);
+	__builtin_memcpy(eth->src, hop->src, 6);
+	if (push) {
+		struct gale_vlan *tag = (void *)(eth + 1);
+
+		eth->type = htons(GALE_ETH_VLAN);
+		tag->tci = htons(vlan);
+		tag->type = p->family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
+	} else if (!same && p->tags) {
+		eth->type = p->family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
+	}
+	return same ? XDP_TX : bpf_redirect(hop->ifindex, 0);
+}
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Hash of a flow -> node, through the lookup table of its service. */
+#ifndef GALELB_SELECT_H
+#define GALELB_SELECT_H
+
+/* One step of gale_hash; galelb/flowhash.py computes the same. */
+static __always_inline u64 gale_mix(u64 state, u64 word)
+{
+	state = (state ^ word) * 0x9e3779b97f4a7c15ULL;
+	return state ^ (state >> 32);
+}
+
+/* The node hash: the same on every balancer of a group for one GALE_TABLE_SEED. `port` is in host order. */
+static __always_inline u32 gale_hash(struct gale_packet *p, u32 *addr, u16 port)
+{
+	u64 state = gale_mix(GALE_TABLE_SEED, addr[0]);
+
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6) {
+		state = gale_mix(state, addr[1]);
+		state = gale_mix(state, addr[2]);
+		state = gale_mix(state, addr[3]);
+	}
+#endif
+	return gale_mix(gale_mix(state, port), 0) >> 16;
+}
+
+static __always_inline struct gale_service *gale_service_get(u32 id)
+{
+	return gale_services.lookup(&id);
+}
+
+/* A node by index, or NULL when there is none (any more). */
+static __always_inline struct gale_node *gale_node_get(u32 index)
+{
+	struct gale_node *node = gale_nodes.lookup(&index);
+
+	return node && node->flags & GALE_NODE_PRESENT ? node : NULL;
+}
+
+/* The node that the service's table names for this hash; 0 = no routable node. */
+static __always_inline u32 gale_select(struct gale_service *service, u32 hash)
+{
+	u32 slot = ((u64)hash * GALE_TABLE_SIZE) >> 32;
+	u32 table = service->table, element;
+	struct gale_slots *slots;
+
+	if (table == GALE_NO_TABLE)
+		return 0;
+	element = table + slot / 4;
+	slots = gale_slots.lookup(&element);
+	return slots ? slots->node[slot % 4] : 0;
+}
+
+#endif

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides what a composition is made of: the shared C, the forwarders' C, generated matching."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from galelb import abi
+from galelb.bpf.compose import Part
+from galelb.bpf.matching import dispatch_part, match_part
+from galelb.errors import CompileError
+from galelb.forwarder import Forwarder, HostView
+from galelb.model import Service
+
+__all__ = ["Limits", "Pipeline", "pipeline"]
+
+Context = Literal["xdp", "tc"]
+
+_CONTEXT = {"xdp": "ctx_xdp.h", "tc": "ctx_skb.h"}
+_REWRITE = {"xdp": "rewrite_xdp.h", "tc": "rewrite_skb.h"}
+_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
+_SLOW = {}
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Sizes of the core's maps; changing one makes a new map."""
+
+    max_services: int = 256
+    max_nodes: int = 1024
+    max_next_hops: int = 4096
+    max_slots: int = 1 << 20
+    """Elements of gale_slots, four slots each."""
+    event_bytes: int = 1 << 16
+    table_size: int = 65537
+    """Slots of one lookup table."""
+
+
+@attrs.frozen(kw_only=True)
+class Pipeline:
+    """What to compose and load for one context.
+
+    `tail_calls`: after loading, the program array `tail_array` gets each function at its index.
+    """
+
+    parts: list[Part]
+    defines: dict[str, int | str]
+    functions: dict[str, Context]
+    tail_array: str
+    tail_calls: dict[int, str]
+
+
+def pipeline(
+    *,
+    services: Mapping[int, Service],
+    forwarders: Sequence[Forwarder],
+    host: HostView,
+    limits: Limits,
+    table_seed: int,
+    context: Context = "xdp",
+) -> Pipeline:
+    """Return the composition for these services by id and the forwarders in use.
+
+    Raises CompileError when a forwarder's C cannot be read.
+    """
+    used = [f for f in forwarders if any(s.forwarder == f.name for s in services.values())]
+    head = ["consts.h", "types.h", "wire.h", "packet.h", _CONTEXT[context], "maps.h", "csum.h"]
+    middle = ["parse.h", "stats.h", "select.h", "next_hop.h", "rewrite.h", _REWRITE[context]]
+    parts = [_shared(name) for name in [*head, *middle, "send.h"]]
+    parts.append(match_part(services))
+    parts.append(_shared("plugin.h"))
+    for forwarder in used:
+        parts += _sources(forwarder.source)
+    parts.append(dispatch_part(services, used))
+    parts.append(_shared("entry.h"))
+    helpers = [name for f in used for name in f.helper_programs] if context == "xdp" else []
+    tails = {index: f"gale_{context}_{name}" for index, name in _SLOW.items()}
+    names = [f"gale_{context}_entry", *tails.values(), *helpers]
+    return Pipeline(
+        parts=parts,
+        defines=_defines(services, used, host, limits, table_seed, context),
+        functions=dict.fromkeys(names, context),
+        tail_array=f"gale_slow_{context}",
+        tail_calls=tails,
+    )
+
+
+def _shared(name: str) -> Part:
+    return Part(f"bpf/{name}", files("galelb_bpf").joinpath(name).read_text())
+
+
+def _sources(source: Path) -> list[Part]:
+    """Return a forwarder's C after the files beside it that it includes, each once."""
+    folder = source.parent.name
+    try:
+        text = source.read_text()
+        included = [
+            Part(f"{folder}/{name}", (source.parent / name).read_text())
+            for name in _INCLUDE.findall(text)
+        ]
+    except OSError as error:
+        raise CompileError(f"{error.filename}: {error.strerror}") from None
+    return [*included, Part(f"{folder}/{source.name}", _INCLUDE.sub("", text))]
+
+
+def _defines(
+    services: Mapping[int, Service],
+    forwarders: Sequence[Forwarder],
+    host: HostView,
+    limits: Limits,
+    table_seed: int,
+    context: Context,
+) -> dict[str, int | str]:
+    numbers: dict[str, int | str] = dict(abi.defines())
+    numbers |= {
+        "GALE_MAX_SERVICES": limits.max_services,
+        "GALE_MAX_NODES": limits.max_nodes,
+        "GALE_MAX_NEXT_HOPS": limits.max_next_hops,
+        "GALE_MAX_SLOTS": limits.max_slots,
+        "GALE_EVENT_BYTES": limits.event_bytes,
+        "GALE_TABLE_SIZE": limits.table_size,
+        "GALE_TABLE_SEED": f"{table_seed}ULL",
+        "GALE_FLOW_SEED": f"{host.flow_seed}ULL",
+        "GALE_TICK_SHIFT": host.tick_shift,
+        "GALE_HZ": host.hz,
+        "GALE_WIRE_MTU": max(host.private.mtu, host.public.mtu),
+    }
+    if any(service.vip.version == 6 for service in services.values()):
+        numbers["GALE_IPV6"] = 1
+    if context == "tc":
+        numbers["GALE_TC"] = 1
+    for forwarder in forwarders:
+        mine = [s for s in services.values() if s.forwarder == forwarder.name]
+        numbers |= forwarder.defines(mine, host)
+    return numbers
