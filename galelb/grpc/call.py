@@ -62,10 +62,10 @@ class Call:
         """
         await trio.lowlevel.checkpoint()
         while not self._messages:
+            if self._remote_ended and (self._link.server_side or self._failure is None):
+                return None
             if self._failure is not None:
                 raise CallError(self._failure.code, self._failure.message)
-            if self._remote_ended:
-                return None
             await self._changed.wait()
         payload = self._messages.popleft()
         self._credit(len(payload) + PREFIX_BYTES)

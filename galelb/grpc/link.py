@@ -212,7 +212,7 @@ class Link:
             if self.server_side:
                 call.finish(StatusCode.UNAVAILABLE, "shutting down")
             else:
-                call.cancel()
+                call.end()
         self._end_connection(h2.errors.ErrorCodes.NO_ERROR, "shutting down")
         if not self.writing:  # else a frame was cut off by the cancellation
             with trio.move_on_after(_GOODBYE_S, shield=True):

@@ -143,7 +143,7 @@ class HealthGrpc(HealthSource):
             call.send_nowait(answer_to(report, record))
             if not budget.spend(trio.current_time()):
                 await trio.sleep(1 / _REPORTS_PER_S)
-        return "ended by the node"
+        return "the node hung up"
 
 
 async def _listen(address: IPAddress, port: int, interface: str) -> list[trio.SocketListener]:

@@ -62,7 +62,7 @@ def answer_to(report: HealthReport, record: NodeRecord) -> bytes:
         weight=record.weight,
         state=str(record.state),
     )
-    return wire.SerializeToString()
+    return bytes(wire.SerializeToString())
 
 
 def config_for_nodes(settings: HealthSettings) -> bytes:
@@ -73,4 +73,4 @@ def config_for_nodes(settings: HealthSettings) -> bytes:
         black_list_after_fails=settings.black_list_after_fails,
         black_list_expiry=round(settings.black_list_expiry * _NS_PER_S),
     )
-    return wire.SerializeToString()
+    return bytes(wire.SerializeToString())

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent of a node: checks the node, tells every balancer, takes its leave when stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+
+import structlog
+import trio
+
+from galelb.node.checks import run_check
+from galelb.node.client import BalancerClient, Connect, connect_tcp
+from galelb.node.health import LocalHealth
+from galelb.node_config import NodeConfig
+
+__all__ = ["NodeAgent", "run_agent"]
+
+log = structlog.get_logger(__name__)
+
+
+class NodeAgent:
+    """Everything the agent does except listening to signals."""
+
+    def __init__(self, config: NodeConfig, *, connect: Connect = connect_tcp) -> None:
+        self._config = config
+        self._stop = trio.Event()
+        self.health = LocalHealth(config.checks)
+        self.clients = [
+            BalancerClient(address, config.node, self.health, connect=connect)
+            for address in config.load_balancer.addresses
+        ]
+
+    def stop(self) -> None:
+        """Begin to leave: `run` tells the balancers and returns when they know."""
+        self._stop.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Check and report until `stop`; returns after at most `drain_timeout` more seconds."""
+        async with trio.open_nursery() as nursery:
+            for check in self._config.checks:
+                nursery.start_soon(run_check, check, self.health)
+            for client in self.clients:
+                nursery.start_soon(client.run)
+            task_status.started()
+            await self._stop.wait()
+            await self._leave()
+            nursery.cancel_scope.cancel()
+
+    async def _leave(self) -> None:
+        log.info("node_leaves")
+        self.health.leave()
+        with trio.move_on_after(self._config.node.drain_timeout) as scope:
+            for client in self.clients:
+                await _wait_drained(client)
+        if scope.cancelled_caught:
+            deaf = [c.name for c in self.clients if c.answer is not None and not c.left]
+            log.warning("leaving_undrained", balancers=deaf)
+
+
+async def _wait_drained(client: BalancerClient) -> None:
+    """Wait until a balancer has answered that the node drains, or is not connected."""
+    while client.answer is not None and not client.left:
+        await client.answered.wait()
+
+
+async def run_agent(config: NodeConfig) -> None:
+    """Run an agent until SIGTERM or SIGINT; a second signal ends it at once."""
+    agent = NodeAgent(config)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, agent, nursery.cancel_scope)
+            await agent.run()
+            nursery.cancel_scope.cancel()
+    log.info("node_left")
+
+
+async def _stop_on_signal(
+    signals: AsyncIterator[int], agent: NodeAgent, scope: trio.CancelScope
+) -> None:
+    async for _ in signals:
+        agent.stop()
+        break
+    async for _ in signals:
+        scope.cancel()
+        break

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports to one balancer, for ever: connects, asks for its configuration, reports, reconnects."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from galelb.grpc.call import Call
+from galelb.grpc.client import Channel
+from galelb.grpc.framing import CallError
+from galelb.grpc.limits import LinkLimits
+from galelb.grpc.signal import Signal
+from galelb.model import HealthStatus
+from galelb.node.backoff import Backoff
+from galelb.node.health import LocalHealth
+from galelb.node.wire import GET_CONFIG, REPORT, Advice, Answer, encode_report
+from galelb.node_config import BalancerAddress, NodeSettings
+
+__all__ = ["BalancerClient", "Connect", "connect_tcp"]
+
+log = structlog.get_logger(__name__)
+
+Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
+
+_CONNECT_TIMEOUT_S = 3.0
+_CONFIG_TIMEOUT_S = 3.0
+_STEADY_S = 2.0
+"""A connection that lived this long was a good one: the next tries are quick again."""
+_LINK = LinkLimits(keepalive_interval=2.0, keepalive_timeout=3.0, handshake_timeout=3.0)
+
+
+async def connect_tcp(host: str, port: int) -> trio.abc.Stream:
+    """Connect to the first address of `host` that answers; looks the name up each time."""
+    return await trio.open_tcp_stream(host, port, happy_eyeballs_delay=0.25)
+
+
+class BalancerClient:
+    """What this node has to do with one balancer."""
+
+    def __init__(
+        self,
+        address: BalancerAddress,
+        settings: NodeSettings,
+        health: LocalHealth,
+        *,
+        connect: Connect = connect_tcp,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.name = f"{address.host}:{address.port}"
+        self.answer: Answer | None = None
+        """The balancer's last view of this node, None while there is no connection."""
+        self.answered = Signal()
+        """Notified with every answer and when the connection ends."""
+        self.left = False
+        """Whether the balancer has answered that it drains this leaving node."""
+        self._host, self._port = address.host, address.port
+        self._settings = settings
+        self._health = health
+        self._connect = connect
+        self._backoff = backoff or Backoff()
+        self._said: HealthStatus | None = None
+        self._told = ""
+        """The last trouble logged, so that only news is logged."""
+
+    async def run(self) -> None:
+        """Report until cancelled; no failure of the balancer or the network leaves it."""
+        await self._health.wait_known()
+        while True:
+            began = trio.current_time()
+            try:
+                reason = await self._session()
+            except OSError as error:
+                reason = f"cannot connect: {error.strerror or error}"
+            except trio.TooSlowError:
+                reason = "cannot connect: no answer in time"
+            self._lost(reason)
+            if trio.current_time() - began >= _STEADY_S:
+                self._backoff.reset()
+            await trio.sleep(self._backoff.next())
+
+    async def _session(self) -> str:
+        """Use one connection to its end and return why that came."""
+        with trio.fail_after(_CONNECT_TIMEOUT_S):
+            stream = await self._connect(self._host, self._port)
+        reason = ""
+        async with trio.open_nursery() as nursery:
+            channel = Channel(stream, self.name, _LINK)
+            await channel.start(nursery)
+            reason = await self._converse(channel)
+            nursery.cancel_scope.cancel()
+        return reason
+
+    async def _converse(self, channel: Channel) -> str:
+        try:
+            with trio.fail_after(_CONFIG_TIMEOUT_S):
+                advice = Advice.decode(await channel.unary(GET_CONFIG, b""))
+            call = channel.stream(REPORT)
+        except CallError as error:
+            return str(error)
+        except trio.TooSlowError:
+            return "no answer to GetConfig in time"
+        outcome = ["the balancer ended the stream"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._report, call, advice, outcome, nursery.cancel_scope)
+            await self._listen(call, outcome)
+            nursery.cancel_scope.cancel()
+        return outcome[0]
+
+    async def _report(
+        self, call: Call, advice: Advice, outcome: list[str], scope: trio.CancelScope
+    ) -> None:
+        """Send a report every period, and at once when the node's status changes."""
+        try:
+            while True:
+                status, message = self._health.status, self._health.message
+                await call.send(encode_report(self._settings, status, message))
+                self._said = status
+                with trio.move_on_after(self._period(advice)):
+                    while status is self._health.status:
+                        await self._health.changed.wait()
+        except CallError as error:
+            outcome[0] = str(error)
+            scope.cancel()
+
+    async def _listen(self, call: Call, outcome: list[str]) -> None:
+        try:
+            while (payload := await call.receive()) is not None:
+                self._take(Answer.decode(payload))
+        except CallError as error:
+            outcome[0] = str(error)
+
+    def _period(self, advice: Advice) -> float:
+        joining = self.answer is None or (
+            self.answer.joining and self._health.status is HealthStatus.SERVING
+        )
+        return advice.period(joining=joining)
+
+    def _take(self, answer: Answer) -> None:
+        old, self.answer = self.answer, answer
+        self._told = ""
+        self.left = self._said is HealthStatus.SHUTTING_DOWN and answer.draining
+        if old is None:
+            log.info("balancer_connected", balancer=self.name)
+        if old is None or (old.state, old.status) != (answer.state, answer.status):
+            log.info(
+                "balancer_sees_node", balancer=self.name, state=answer.state, reason=answer.message
+            )
+        self.answered.notify()
+
+    def _lost(self, reason: str) -> None:
+        if self.answer is not None:
+            log.warning("balancer_lost", balancer=self.name, reason=reason)
+        elif reason != self._told:
+            log.warning("balancer_unreachable", balancer=self.name, reason=reason)
+        self._told = reason
+        self.answer = None
+        self._said = None
+        self.answered.notify()

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The messages of a node: reports to a balancer, and what it advises and answers."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import attrs
+from google.protobuf.message import DecodeError
+
+from galelb.grpc.framing import CallError, StatusCode
+from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
+from galelb.model import HealthStatus as Status
+from galelb.model import NodeState
+from galelb.node_config import NodeSettings
+
+__all__ = ["GET_CONFIG", "REPORT", "Advice", "Answer", "encode_report"]
+
+GET_CONFIG = "/LBNodeManager/GetConfig"
+REPORT = "/LBNodeManager/ReportHealthStatus"
+
+_Wire = TypeVar("_Wire", ConfigResponse, HealthStatus)
+_NS_PER_S = 1_000_000_000
+_SHORTEST_TIMEOUT_S = 0.2
+"""A balancer that asks for more haste than this is not believed."""
+_REPORTS_PER_TIMEOUT = 3
+"""One late or lost report must not make a node time out; at least two are required."""
+_JOINING_REPORTS_PER_TIMEOUT = 10
+"""Until it is routable a node reports faster, because reports in a row are what it needs."""
+
+
+@attrs.frozen(kw_only=True)
+class Advice:
+    """What a balancer wants of its nodes; seconds."""
+
+    checks_timeout: float
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Advice:
+        """Return the advice in the answer to GetConfig. Raises CallError."""
+        wire = _decoded(ConfigResponse, payload)
+        timeout = wire.health_check_timeout / _NS_PER_S
+        return cls(checks_timeout=max(_SHORTEST_TIMEOUT_S, timeout))
+
+    def period(self, *, joining: bool) -> float:
+        """Return the time between two reports."""
+        count = _JOINING_REPORTS_PER_TIMEOUT if joining else _REPORTS_PER_TIMEOUT
+        return self.checks_timeout / count
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """A balancer's view of this node."""
+
+    status: int
+    state: str
+    message: str
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Answer:
+        """Return the answer to a report. Raises CallError."""
+        wire = _decoded(HealthStatus, payload)
+        return cls(status=wire.status, state=wire.state, message=wire.message[:200])
+
+    @property
+    def joining(self) -> bool:
+        """Whether reports in a row would bring the node nearer to traffic."""
+        return self.state in (NodeState.PROBATION, NodeState.DOWN)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the balancer sends no new flows because the node is leaving or drained."""
+        return self.status == Status.SHUTTING_DOWN
+
+
+def encode_report(settings: NodeSettings, status: Status, message: str) -> bytes:
+    """Return a report as a message."""
+    wire = HealthStatus(
+        status=int(status),
+        message=message[:200],
+        name=settings.name or os.uname().nodename[:63],
+        weight=settings.weight,
+        load=os.getloadavg()[0] / (os.cpu_count() or 1),
+        services=settings.services,
+    )
+    return bytes(wire.SerializeToString())
+
+
+def _decoded(kind: type[_Wire], payload: bytes) -> _Wire:
+    try:
+        wire: _Wire = kind.FromString(payload)
+    except DecodeError:
+        text = f"the answer of the balancer is not a {kind.__name__}"
+        raise CallError(StatusCode.INTERNAL, text) from None
+    return wire
