@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +106,7 @@ class ApiClient:
             raise ApiError(
                 f"the balancer at {self._target} did not answer within {TIMEOUT_S:.0f} s"
             ) from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ApiError(_unreachable(self._target, error)) from error
 
     def _read(self, response: httpx.Response) -> bytes:
@@ -120,15 +121,16 @@ class ApiClient:
         try:
             answer = json.loads(content)
             # /v1/health answers 503 with its own shape.
-            if "error" in answer:
-                error = answer["error"]
-                raise RefusedError(str(error["message"]), status=status, code=str(error["code"]))
-            return dict(answer)
-        except (ValueError, TypeError, KeyError, RecursionError):
+            error = answer.get("error")
+            if error is None:
+                return dict(answer)
+            message, code = str(error["message"]), str(error["code"])
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise ApiError(
                 f"what answers at {self._target} is not galelb's API (HTTP status {status}): "
                 "check the address and port (api_port, 5555 unless configured)"
             ) from None
+        raise RefusedError(message, status=status, code=code)
 
 
 def open_client(
@@ -182,7 +184,7 @@ def _checked_url(url: str) -> str:
 
 
 def _check_socket(path: Path) -> None:
-    """Tell apart what connect(2) reports too tersely."""
+    """Try to connect: httpx reports too tersely why it cannot, and then leaves a socket open."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -194,12 +196,18 @@ def _check_socket(path: Path) -> None:
         raise ApiError(f"cannot reach {path}: {error.strerror}; {_HOW_TO_READ}") from error
     if not stat.S_ISSOCK(mode):
         raise ApiError(f"{path} is not a socket: name that of a balancer")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(TIMEOUT_S)
+            probe.connect(str(path))
+    except OSError as error:
+        raise ApiError(_unreachable(str(path), error)) from error
 
 
 _HOW_TO_READ = "run as root, or read over TCP with --api http://HOST:PORT"
 
 
-def _unreachable(target: str, error: httpx.TransportError) -> str:
+def _unreachable(target: str, error: Exception) -> str:
     number = _errno_of(error)
     if number in (errno.EACCES, errno.EPERM):
         return f"not allowed to use {target}: {_HOW_TO_READ}"

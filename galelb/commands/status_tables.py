@@ -175,7 +175,14 @@ def _named(node: Json) -> str:
 def _but(node: Json) -> str:
     if node["takes_new_flows"]:
         return ""
-    why = node["reason"] or ("draining" if node["draining"] else node["state"])
+    if node["draining"]:
+        why = "draining"
+    elif node["weight"] == 0:
+        why = "weight 0"
+    elif node["state"] != "routable":
+        why = f"{node['state']}, {node['reason']}" if node["reason"] else node["state"]
+    else:
+        why = "its MAC address is not known yet"
     return f", but gets no new connections now: {why}"
 
 

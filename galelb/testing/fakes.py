@@ -45,15 +45,20 @@ def _node(last: int, name: str, state: NodeState, index: int, **more: Any) -> No
         neighbour=f"02:00:00:00:00:{last:02x}",
     )
     record = attrs.evolve(record, **more)
-    reason = "" if record.takes_new_flows else record.reason or record.state.value
     count = Count(1000 * index, 640_000 * index)
-    return NodeStatus(record=record, index=index, count=count, unroutable=reason)
+    return NodeStatus(record=record, index=index, count=count, unroutable=_unroutable(record))
+
+
+def _unroutable(record: NodeRecord) -> str:
+    if record.takes_new_flows:
+        return ""
+    return "drained by the operator" if record.draining else record.reason or record.state.value
 
 
 def _nodes() -> list[NodeStatus]:
     return [
         _node(11, "web-1", NodeState.ROUTABLE, 1),
-        _node(12, "web-2", NodeState.ROUTABLE, 2, draining=True, reason="drained by the operator"),
+        _node(12, "web-2", NodeState.ROUTABLE, 2, draining=True),
         _node(13, "web-3", NodeState.DOWN, 3, reason="no report for 5 s", failures=1),
     ]
 
@@ -198,7 +203,7 @@ class FakeBalancer:
 
     async def drain(self, address: IPAddress, *, on: bool) -> NodeRecord:
         """Set the node's draining."""
-        return self._change(address, draining=on, reason="drained by the operator" if on else "")
+        return self._change(address, draining=on)
 
     async def set_weight(self, address: IPAddress, weight: int | None) -> NodeRecord:
         """Set the node's weight."""
@@ -212,6 +217,8 @@ class FakeBalancer:
         for position, status in enumerate(self.node_list):
             if status.record.node.address == address:
                 record = attrs.evolve(status.record, **changes)
-                self.node_list[position] = attrs.evolve(status, record=record, unroutable="")
+                self.node_list[position] = attrs.evolve(
+                    status, record=record, unroutable=_unroutable(record)
+                )
                 return record
         raise UnknownNodeError(str(address), [str(n.record.node.address) for n in self.node_list])

@@ -77,7 +77,7 @@ async def test_nodes_are_listed_in_order(client: Client) -> None:
         "address": "10.0.0.12",
         "name": "web-2",
         "state": "routable",
-        "reason": "drained by the operator",
+        "reason": "",
         "draining": True,
         "weight": 1,
         "own_weight": 1,
