@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from galelb.api.view import InterfaceStatus
-from galelb.bpf.attach import attach_xdp, detach_xdp
+from galelb.bpf.attach import attach_xdp, detach_xdp, query_xdp
 from galelb.bpf.syscalls import obj_get
 from galelb.errors import AttachError, GaleError
 from galelb.model import Interface, XdpMode
@@ -24,21 +24,26 @@ if TYPE_CHECKING:
     from galelb.netlink import Netlink
     from galelb.plugins import Plugins
 
-__all__ = ["Attacher", "Entries", "detach"]
+__all__ = ["Attacher", "Entries", "TcWantedError", "detach", "found_attachments"]
 
 log = structlog.get_logger("galelb.attach")
 
 _TC_NAME = "gale"
 _NO_NATIVE = {errno.EOPNOTSUPP, errno.ERANGE, errno.EINVAL, errno.ENOMEM, 524}
 _AGGREGATING = ("gro", "lro")
+_Direction = Literal["ingress", "egress"]
+_DIRECTIONS: tuple[_Direction, ...] = ("ingress", "egress")
 
 
 @attrs.frozen(kw_only=True)
 class Entries:
-    """Pins of the programs to attach; `tc` is None when the forwarders cannot run there."""
+    """Pins of the programs to attach."""
 
     xdp: Path
     tc: Path | None = None
+    """None when it was not compiled."""
+    tc_possible: bool = False
+    """Whether the forwarders in use support TC, compiled or not."""
     egress: Path | None = None
     """For the public interface, when answers that the kernel forwards must be claimed."""
 
@@ -50,6 +55,10 @@ class _Place:
     mode: XdpMode | None
     reason: str = ""
     attachments: tuple[Attachment, ...] = ()
+
+
+class TcWantedError(AttachError):
+    """Native XDP is impossible, and the programs were not compiled for TC: do that and retry."""
 
 
 class Attacher:
@@ -138,19 +147,21 @@ class Attacher:
         except AttachError as error:
             if wanted == "native" or error.code not in _NO_NATIVE:
                 raise
-            if entries.tc is not None:
+            if entries.tc_possible:
                 return await self._tc_instead(interface, entries, f"no native XDP: {error}")
             return await self._generic(interface, entries, f"no native XDP: {error}")
         await self._netlink.remove_tc(interface.ifindex, "ingress")
-        return XdpMode.NATIVE, "", (self._attachment(interface, XdpMode.NATIVE),)
+        return XdpMode.NATIVE, "", (_attachment(interface, XdpMode.NATIVE),)
 
     async def _tc_instead(
         self, interface: Interface, entries: Entries, why: str
     ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
-        if entries.tc is None:
+        if not entries.tc_possible:
             raise AttachError(
                 interface.name, "tc", f"{why}, and a forwarder in use does not support TC"
             )
+        if entries.tc is None:
+            raise TcWantedError(interface.name, "tc", why)
         await trio.to_thread.run_sync(detach_xdp, interface.ifindex, interface.name)
         return XdpMode.TC, why, (await self._tc(interface, entries.tc, "ingress"),)
 
@@ -163,7 +174,7 @@ class Attacher:
             interface.name, dict.fromkeys(_AGGREGATING, False)
         )
         before = self._offloads_before(interface) | {k: v for k, v in changed.items() if v}
-        attachment = self._attachment(interface, XdpMode.GENERIC, offloads=before)
+        attachment = _attachment(interface, XdpMode.GENERIC, offloads=before)
         return XdpMode.GENERIC, why, (attachment,)
 
     def _offloads_before(self, interface: Interface) -> dict[str, bool]:
@@ -176,31 +187,13 @@ class Attacher:
     async def _xdp(self, interface: Interface, program: Path, mode: XdpMode) -> None:
         await trio.to_thread.run_sync(attach_xdp, interface.ifindex, interface.name, program, mode)
 
-    async def _tc(
-        self, interface: Interface, program: Path, direction: Literal["ingress", "egress"]
-    ) -> Attachment:
+    async def _tc(self, interface: Interface, program: Path, direction: _Direction) -> Attachment:
         fd = obj_get(program)
         try:
             await self._netlink.add_tc(interface.ifindex, fd, direction, f"{_TC_NAME}_{direction}")
         finally:
             os.close(fd)
-        return self._attachment(interface, XdpMode.TC, egress=direction == "egress")
-
-    def _attachment(
-        self,
-        interface: Interface,
-        mode: XdpMode,
-        *,
-        egress: bool = False,
-        offloads: dict[str, bool] | None = None,
-    ) -> Attachment:
-        return Attachment(
-            interface=interface.name,
-            ifindex=interface.ifindex,
-            mode=mode.value,
-            egress=egress,
-            offloads=offloads or {},
-        )
+        return _attachment(interface, XdpMode.TC, egress=direction == "egress")
 
     async def detach_all(self) -> None:
         """Take everything off and restore offloads; what fails is logged."""
@@ -208,6 +201,22 @@ class Attacher:
         for name in self._places:
             self._plugins.detached(name)
         self._places.clear()
+
+
+def _attachment(
+    interface: Interface,
+    mode: XdpMode,
+    *,
+    egress: bool = False,
+    offloads: dict[str, bool] | None = None,
+) -> Attachment:
+    return Attachment(
+        interface=interface.name,
+        ifindex=interface.ifindex,
+        mode=mode.value,
+        egress=egress,
+        offloads=offloads or {},
+    )
 
 
 async def detach(netlink: Netlink, attachments: tuple[Attachment, ...]) -> None:
@@ -224,9 +233,23 @@ async def detach(netlink: Netlink, attachments: tuple[Attachment, ...]) -> None:
             log.info("detached", interface=one.interface, mode=one.mode)
 
 
+async def found_attachments(netlink: Netlink, names: Iterable[str]) -> tuple[Attachment, ...]:
+    """Return what programs of ours these interfaces carry, when nothing else remembers it."""
+    present = await netlink.interfaces()
+    found = []
+    for interface in (present[name] for name in names if name in present):
+        state = await trio.to_thread.run_sync(query_xdp, interface.ifindex)
+        if state is not None and state.ours:
+            found.append(_attachment(interface, state.mode or XdpMode.NATIVE))
+        for direction in _DIRECTIONS:
+            if await netlink.has_tc(interface.ifindex, direction):
+                found.append(_attachment(interface, XdpMode.TC, egress=direction == "egress"))
+    return tuple(found)
+
+
 async def _undo(netlink: Netlink, one: Attachment) -> None:
     if one.mode == XdpMode.TC:
-        direction: Literal["ingress", "egress"] = "egress" if one.egress else "ingress"
+        direction: _Direction = "egress" if one.egress else "ingress"
         await netlink.remove_tc(one.ifindex, direction, made_clsact=True)
         return
     await trio.to_thread.run_sync(detach_xdp, one.ifindex, one.interface)

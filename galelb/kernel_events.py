@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Acts on what programs tell through the ring buffer, and on routes that change under clients."""
+"""Acts on what programs tell through the ring buffer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import trio
 
 from galelb.abi import EventType, Family
 from galelb.model import IPAddress
-from galelb.netlink import NeighbourChanged, Netlink, Overflow, RouteChanged
 from galelb.next_hops import NextHopTable
 
-__all__ = ["ClientRoutes", "ProgramEvents", "event_address"]
+__all__ = ["ProgramEvents", "event_address"]
 
 log = structlog.get_logger("galelb.events")
 
@@ -56,44 +55,3 @@ class ProgramEvents:
         dmac, smac = bytes(event["mac"]).hex(":"), bytes(event["smac"]).hex(":")
         if self._next_hops.client_hop(event["ifindex"], dmac, smac, event["mtu"]):
             self._changed()
-
-
-class ClientRoutes:
-    """Withdraws clients' next hops when the way to them may have changed."""
-
-    def __init__(
-        self, netlink: Netlink, next_hops: NextHopTable, changed: Callable[[], None]
-    ) -> None:
-        self._netlink = netlink
-        self._next_hops = next_hops
-        self._changed = changed
-        self._macs: dict[tuple[int, IPAddress], str] = {}
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow netlink's events."""
-        events = self._netlink.events()
-        for neighbour in await self._netlink.neighbours():
-            if neighbour.mac is not None:
-                self._macs[neighbour.ifindex, neighbour.address] = neighbour.mac
-        task_status.started()
-        async for event in events:
-            if self._withdrawn(event):
-                self._changed()
-
-    def _withdrawn(self, event: object) -> int:
-        if isinstance(event, NeighbourChanged):
-            return self._neighbour(event)
-        if isinstance(event, RouteChanged | Overflow):
-            return self._next_hops.invalidate_clients()
-        return 0
-
-    def _neighbour(self, event: NeighbourChanged) -> int:
-        key = (event.ifindex, event.address)
-        old = self._macs.get(key)
-        if event.removed:
-            self._macs.pop(key, None)
-            return 0
-        if event.mac is None or event.mac == old:
-            return 0
-        self._macs[key] = event.mac
-        return self._next_hops.invalidate_clients(event.ifindex, old) if old else 0

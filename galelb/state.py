@@ -38,9 +38,13 @@ class SavedState:
     services: dict[str, int] = attrs.Factory(dict)
     nodes: dict[str, int] = attrs.Factory(dict)
     health: list[dict[str, Any]] = attrs.Factory(list)
-    next_hops: list[dict[str, Any]] = attrs.Factory(list)
+    next_hops: dict[str, Any] = attrs.Factory(dict)
     attachments: tuple[Attachment, ...] = ()
     flow_seed: int = attrs.Factory(lambda: secrets.randbits(32))
+    tables: dict[str, int] = attrs.Factory(dict)
+    """Where each live lookup table lies in gale_slots, by its spec's digest."""
+    slots_pin: str = ""
+    """The gale_slots that `tables` speaks of."""
     adopted: bool = False
     """Whether this state was read from disk, so that pins may hold flows."""
 

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`galelb run` and `galelb detach`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import structlog
+
+from galelb.errors import ConfigError, EnvironmentProblem, GaleError
+
+if TYPE_CHECKING:
+    from galelb.balancer import Balancer
+    from galelb.config import BalancerConfig
+    from galelb.plugins import Plugins
+
+__all__ = ["detach_command", "run_command"]
+
+log = structlog.get_logger("galelb.run")
+
+_config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="lb.toml; else ./lb.toml, /etc/galelb/lb.toml"
+)
+
+
+@click.command("run")
+@_config_option
+@click.option("--plugin", "select", multiple=True, help="Use this plugin for its kind.")
+@click.option("--detach-on-exit", is_flag=True, help="Stop forwarding when told to stop.")
+@click.option("--log-level", default="info", show_default=True)
+@click.option("--log-json", is_flag=True, help="Log JSON lines.")
+def run_command(
+    config: Path | None,
+    select: tuple[str, ...],
+    detach_on_exit: bool,
+    log_level: str,
+    log_json: bool,
+) -> None:
+    """Run a balancer until SIGTERM or SIGINT.
+
+    Programs stay attached and go on forwarding when it ends, so that a restart loses nothing;
+    --detach-on-exit or `galelb detach` removes them.
+    """
+    import trio
+
+    from galelb.balancer import Balancer
+    from galelb.bpf.bpffs import ensure_bpffs
+    from galelb.config import find_config, load_balancer_config, missing_interfaces
+    from galelb.logs import configure_logging
+    from galelb.plugins import Plugins
+
+    _require_root("galelb run")
+    configure_logging(log_level, json=log_json)
+    plugins = Plugins.discover()
+    loaded = load_balancer_config(find_config("lb.toml", config), plugins, select)
+    if missing := missing_interfaces(loaded):
+        raise ConfigError(missing)
+    plugins.warn_broken(loaded.plugins)
+    with _only_one(loaded.instance.directory):
+        pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
+        balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
+        trio.run(_run_until_signal, balancer)
+
+
+async def _run_until_signal(balancer: Balancer) -> None:
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, balancer)
+        await balancer.run()
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(balancer: Balancer) -> None:
+    """SIGTERM and SIGINT stop; a second one ends at once, leaving everything attached."""
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if balancer.stop.is_set():
+                raise GaleError(f"ended by a second {signal.Signals(number).name}")
+            log.info("stopping", signal=signal.Signals(number).name)
+            balancer.stop.set()
+
+
+@click.command("detach")
+@_config_option
+def detach_command(config: Path | None) -> None:
+    """Remove programs, maps and saved state of an instance that does not run."""
+    import trio
+
+    from galelb.config import find_config, load_balancer_config
+    from galelb.logs import configure_logging
+    from galelb.plugins import Plugins
+
+    _require_root("galelb detach")
+    configure_logging("info", json=False)
+    loaded = load_balancer_config(find_config("lb.toml", config), Plugins.discover())
+    directory = loaded.instance.directory
+    if not directory.is_dir():
+        click.echo(f"instance {loaded.instance.name}: nothing to remove at {directory}")
+        return
+    with _only_one(directory):
+        trio.run(_detach, directory, loaded)
+        _remove(directory)
+    click.echo(f"instance {loaded.instance.name}: removed")
+
+
+async def _detach(directory: Path, config: BalancerConfig) -> None:
+    from galelb.attacher import detach, found_attachments
+    from galelb.interfaces import wanted_interfaces
+    from galelb.netlink import open_netlink
+    from galelb.state import load_state
+
+    async with open_netlink() as netlink:
+        try:
+            attachments = load_state(directory).attachments
+        except GaleError as error:
+            # What is saved cannot be read: look at the interfaces themselves.
+            log.warning("state_not_usable", reason=str(error))
+            attachments = await found_attachments(netlink, wanted_interfaces(config))
+        await detach(netlink, attachments)
+
+
+def _remove(directory: Path) -> None:
+    """Remove pins, and the bpffs if it is ours alone, then the instance's folder."""
+    import subprocess
+
+    pins = directory / "bpf"
+    if pins.is_dir():
+        for pin in pins.iterdir():
+            pin.unlink()
+        if pins.is_mount():
+            subprocess.run(["umount", str(pins)], check=False, capture_output=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _require_root(command: str) -> None:
+    if os.geteuid() != 0:
+        raise EnvironmentProblem(f"{command} needs root: it loads and attaches BPF programs")
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Keep two daemons from being the same instance."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename}: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise GaleError(
+            f"an instance is running in {directory}; stop it, or give this one another "
+            'name: [instance] name = "..."'
+        ) from None
+    finally:
+        os.close(fd)

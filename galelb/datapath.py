@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loaded programs and open maps of a balancer: one generation after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from galelb.attacher import Entries
+from galelb.bpf import ringbuf
+from galelb.bpf.compile import Compiled, Unit, compile_units, forget_old
+from galelb.bpf.compose import compose
+from galelb.bpf.maps import PinnedMap, close_maps, open_maps
+from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
+from galelb.bpf.syscalls import obj_get
+from galelb.bpf.testrun import run_xdp
+from galelb.errors import BpfError
+from galelb.forwarder import BpfMap, Forwarder, HostView
+from galelb.model import Service
+
+__all__ = ["Generation", "KernelDataPath", "LoadRequest"]
+
+
+@attrs.frozen(kw_only=True)
+class LoadRequest:
+    """What the programs are composed for."""
+
+    services: Mapping[int, Service]
+    forwarders: Mapping[str, Forwarder]
+    host: HostView
+    limits: Limits
+    table_seed: int
+    tc: bool
+    """Compile for TC too."""
+    frags: bool
+    """Declare that packets of several pages are fine; needed for native XDP at a large MTU."""
+
+
+@attrs.frozen(kw_only=True)
+class Generation:
+    """One set of programs and the maps that they use."""
+
+    request: LoadRequest
+    compiled: Compiled
+    maps: Mapping[str, PinnedMap]
+    entries: Entries
+
+    def pin_name(self, map_name: str) -> str:
+        """Return the name of a map's pin; another name is another map."""
+        return self.compiled.maps[map_name].pin.name
+
+
+class KernelDataPath:
+    """Implements `galelb.forwarder.DataPath`; `load` blocks, use a worker thread.
+
+    A new generation shares the maps of the old one as far as their shapes are the same.
+    """
+
+    def __init__(self, pin_dir: Path, cache: Path) -> None:
+        self._pin_dir = pin_dir
+        self._cache = cache
+        self._generation: Generation | None = None
+        self._programs: dict[str, int] = {}
+        self._ring: ringbuf.RingBuffer | None = None
+
+    @property
+    def generation(self) -> Generation:
+        """The generation in use. Raises BpfError before the first one."""
+        if self._generation is None:
+            raise BpfError("no program is loaded yet")
+        return self._generation
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a generation is in use."""
+        return self._generation is not None
+
+    @property
+    def maps(self) -> Mapping[str, BpfMap]:
+        """All maps by name."""
+        return self.generation.maps
+
+    def load(self, request: LoadRequest) -> Generation:
+        """Compile, load and pin, and open the maps; nothing is attached or switched yet.
+
+        Raises CompileError, VerifierError, EnvironmentProblem, MapError.
+        """
+        contexts: tuple[Context, ...] = ("xdp", "tc") if request.tc else ("xdp",)
+        pipelines = [_pipeline(request, context) for context in contexts]
+        units = [self._unit(one, request) for one in pipelines]
+        compiled = compile_units(units, self._pin_dir, cache=self._cache)
+        for one in pipelines:
+            self._link_tail_calls(one, compiled)
+        return Generation(
+            request=request,
+            compiled=compiled,
+            maps=open_maps(compiled.maps),
+            entries=_entries(compiled, request),
+        )
+
+    def use(self, generation: Generation) -> None:
+        """Switch to a loaded generation: `maps`, `run_program` and `events` speak of it."""
+        self._close()
+        self._generation = generation
+        self._ring = ringbuf.RingBuffer(generation.compiled.maps["gale_events"])
+
+    def forget_older(self) -> None:
+        """Remove the pins of older generations, once no interface runs them."""
+        forget_old(self._pin_dir, self.generation.compiled, maps=True)
+
+    def run_program(
+        self, function: str, data: bytes = b"\0" * 64, *, repeat: int = 1
+    ) -> tuple[int, bytes]:
+        """Run a helper program of a forwarder; blocks. Raises BpfError."""
+        if function not in self._programs:
+            self._programs[function] = obj_get(self.generation.compiled.programs[function].pin)
+        result = run_xdp(self._programs[function], data, repeat=repeat)
+        return result.verdict, result.data
+
+    def events(self) -> AsyncIterator[Any]:
+        """Iterate over what programs tell, for ever, as `struct gale_event` values."""
+        if self._ring is None:
+            raise BpfError("no program is loaded yet")
+        return ringbuf.events(self._ring)
+
+    def close(self) -> None:
+        """Close everything; programs and maps stay pinned and attached."""
+        self._close()
+        self._generation = None
+
+    def _close(self) -> None:
+        for fd in self._programs.values():
+            os.close(fd)
+        self._programs.clear()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+        if self._generation is not None:
+            close_maps(self._generation.maps)
+
+    def _unit(self, one: Pipeline, request: LoadRequest) -> Unit:
+        composition = compose(one.parts, one.defines, self._pin_dir)
+        return Unit(composition, one.functions, frags=request.frags)
+
+    def _link_tail_calls(self, one: Pipeline, compiled: Compiled) -> None:
+        """Fill the program array: which slow program is at which index."""
+        slow = PinnedMap(compiled.maps[one.tail_array])
+        try:
+            for index, function in one.tail_calls.items():
+                fd = obj_get(compiled.programs[function].pin)
+                try:
+                    slow.set(index, fd)
+                finally:
+                    os.close(fd)
+        finally:
+            slow.close()
+
+
+def _pipeline(request: LoadRequest, context: Context) -> Pipeline:
+    return pipeline(
+        services=request.services,
+        forwarders=list(request.forwarders.values()),
+        host=request.host,
+        limits=request.limits,
+        table_seed=request.table_seed,
+        context=context,
+    )
+
+
+def _entries(compiled: Compiled, request: LoadRequest) -> Entries:
+    tc = compiled.programs["gale_tc_entry"].pin if request.tc else None
+    egress = any(forwarder.needs_tc_egress for forwarder in request.forwarders.values())
+    return Entries(
+        xdp=compiled.programs["gale_xdp_entry"].pin,
+        tc=tc,
+        egress=tc if egress else None,
+        tc_possible=all(forwarder.supports_tc for forwarder in request.forwarders.values()),
+    )

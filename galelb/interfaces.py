@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which interfaces a balancer attaches to, and attaching again when one is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from galelb.errors import GaleError
+from galelb.netlink import LinkChanged, Netlink, Overflow
+
+if TYPE_CHECKING:
+    from galelb.attacher import Attacher, Entries
+    from galelb.config import BalancerConfig
+
+__all__ = ["InterfaceWatch", "wanted_interfaces"]
+
+log = structlog.get_logger("galelb.interfaces")
+
+
+def wanted_interfaces(config: BalancerConfig) -> dict[str, str]:
+    """Return the role (public, private, both, extra) of each interface by name."""
+    public = config.public_interface.net_interface_public
+    private = config.private_interface.net_interface_private
+    roles = {public: "public", private: "private"} if public != private else {public: "both"}
+    return roles | {
+        name: "extra" for name in config.forwarding.extra_interfaces if name not in roles
+    }
+
+
+class InterfaceWatch:
+    """Attaches again to an interface that vanished and came back under its name."""
+
+    def __init__(
+        self,
+        netlink: Netlink,
+        attacher: Attacher,
+        entries: Callable[[], Entries],
+        changed: Callable[[], None],
+    ) -> None:
+        self._netlink = netlink
+        self._attacher = attacher
+        self._entries = entries
+        self._changed = changed
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow netlink's events."""
+        events = self._netlink.events()
+        task_status.started()
+        async for event in events:
+            if isinstance(event, LinkChanged) and not event.removed:
+                await self._check(event.name, event.ifindex)
+            elif isinstance(event, Overflow):
+                for one in (await self._netlink.interfaces()).values():
+                    await self._check(one.name, one.ifindex)
+
+    async def _check(self, name: str, ifindex: int) -> None:
+        if not self._attacher.wants(name) or self._attacher.is_current(name, ifindex):
+            return
+        log.warning("interface_came_back", interface=name, ifindex=ifindex)
+        try:
+            await self._attacher.attach(name, self._entries())
+        except GaleError as error:
+            log.error("not_attached", interface=name, reason=str(error))  # noqa: TRY400
+        self._changed()
