@@ -20,7 +20,6 @@ from galelb.errors import ConfigError, EnvironmentProblem, GaleError
 if TYPE_CHECKING:
     from galelb.balancer import Balancer
     from galelb.config import BalancerConfig
-    from galelb.plugins import Plugins
 
 __all__ = ["detach_command", "run_command"]
 
