@@ -67,7 +67,7 @@ def _with_client(
 
 
 def _show(answer: Mapping[str, Any], as_json: bool, view: str, key: str | None = None) -> None:
-    """Print an answer: as it is, or through the function `view` of status_tables."""
+    """Print an answer: as it is, or as the view of this name in status_tables."""
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
@@ -75,7 +75,7 @@ def _show(answer: Mapping[str, Any], as_json: bool, view: str, key: str | None =
     from galelb.commands import status_tables
 
     content = answer if key is None else answer[key]
-    status_tables.print_view(getattr(status_tables, view)(content))
+    status_tables.print_view(status_tables.VIEWS[view](content))
 
 
 @click.command("status")
@@ -84,7 +84,7 @@ def _show(answer: Mapping[str, Any], as_json: bool, view: str, key: str | None =
 def status_command(client: ApiClient, as_json: bool, check: bool) -> None:
     """Show whether the balancer forwards, and if not, why."""
     status = client.get("status")
-    _show(status, as_json, "status_view")
+    _show(status, as_json, "status")
     if check and not status["ready"]:
         raise click.exceptions.Exit(1)
 
@@ -93,14 +93,14 @@ def status_command(client: ApiClient, as_json: bool, check: bool) -> None:
 @_with_client
 def nodes_command(client: ApiClient, as_json: bool) -> None:
     """Show the nodes: state, weight, traffic."""
-    _show(client.get("nodes"), as_json, "nodes_view", "nodes")
+    _show(client.get("nodes"), as_json, "nodes", "nodes")
 
 
 @click.command("services")
 @_with_client
 def services_command(client: ApiClient, as_json: bool) -> None:
     """Show the services: routable nodes, lookup table, traffic, drops."""
-    _show(client.get("services"), as_json, "services_view", "services")
+    _show(client.get("services"), as_json, "services", "services")
 
 
 @click.command("flows")
@@ -129,14 +129,14 @@ def flows_command(
     page = client.get(
         "flows", service=service, node=node, client=client_address, limit=limit, offset=offset
     )
-    _show(page, as_json, "flows_view")
+    _show(page, as_json, "flows")
 
 
 @click.command("peers")
 @_with_client
 def peers_command(client: ApiClient, as_json: bool) -> None:
     """Show the other balancers of the group."""
-    _show(client.get("peers"), as_json, "peers_view", "peers")
+    _show(client.get("peers"), as_json, "peers", "peers")
 
 
 @click.command("drain")
@@ -147,7 +147,7 @@ def drain_command(client: ApiClient, as_json: bool, node: str) -> None:
 
     Stays in force, across restarts too, until `galelb undrain NODE`.
     """
-    _show(client.drain(node, on=True), as_json, "drained_view")
+    _show(client.drain(node, on=True), as_json, "drained")
 
 
 @click.command("undrain")
@@ -155,7 +155,7 @@ def drain_command(client: ApiClient, as_json: bool, node: str) -> None:
 @_with_client
 def undrain_command(client: ApiClient, as_json: bool, node: str) -> None:
     """Send new connections to NODE (address or name) again."""
-    _show(client.drain(node, on=False), as_json, "drained_view")
+    _show(client.drain(node, on=False), as_json, "drained")
 
 
 class _Weight(click.ParamType[int | None]):
@@ -182,4 +182,4 @@ def weight_command(client: ApiClient, as_json: bool, node: str, weight: int | No
     WEIGHT is 0 to 1000, relative to the other nodes' (0: none at all), or "own" for the
     node's own again. It stays in force, across restarts too.
     """
-    _show(client.set_weight(node, weight), as_json, "weight_view")
+    _show(client.set_weight(node, weight), as_json, "weight")

@@ -1,42 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `galelb status` and the like print for people; every text comes from the API's JSON."""
+"""What `galelb nodes` and the like print for people; every text comes from the API's JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from galelb.api.view import UNEXPECTED_REASONS
+from galelb.commands.status_summary import status_view
 from galelb.commands.text import (
+    BAD,
+    FAINT,
+    GOOD,
+    WARN,
     amount,
     columns,
     duration,
     endpoint,
     plain,
-    plural,
     size,
     styled,
     times,
 )
 
-__all__ = [
-    "drained_view",
-    "flows_view",
-    "nodes_view",
-    "peers_view",
-    "print_view",
-    "services_view",
-    "status_view",
-    "weight_view",
-]
+__all__ = ["VIEWS", "print_view"]
 
 Json = Mapping[str, Any]
 
-GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
 STATE_STYLES = {"routable": GOOD, "probation": WARN, "down": BAD, "blacklisted": BAD}
 PIPE_WIDTH = 500
 """Columns when nobody looks: other programs' input must not be folded."""
@@ -54,17 +47,6 @@ def print_view(view: RenderableType) -> None:
     # rich fills every cell with spaces, which only a terminal does not show.
     for line in capture.get().splitlines():
         print(line.rstrip())  # noqa: T201 - this is what the command is for
-
-
-def status_view(status: Json) -> RenderableType:
-    """Return the whole picture; its first line says whether the balancer forwards."""
-    parts: list[RenderableType] = [_headline(status), _amounts(status), Text()]
-    parts += [_identity(status), _interfaces(status["interfaces"])]
-    if status["reasons"]:
-        parts += [Text(), _reasons(status["reasons"])]
-    if status["notes"]:
-        parts += [Text(), *(styled(f"Note: {note}", WARN) for note in status["notes"])]
-    return Group(*parts)
 
 
 def nodes_view(nodes: Sequence[Json]) -> RenderableType:
@@ -186,59 +168,6 @@ def _but(node: Json) -> str:
     return f", but gets no new connections now: {why}"
 
 
-def _headline(status: Json) -> Text:
-    if not status["ready"]:
-        return styled("NOT forwarding: ", f"bold {BAD}").append(plain(status["not_ready_reason"]))
-    missing = status["services"]["total"] - status["services"]["routable"]
-    if missing:
-        return styled("Forwarding, but not everything: ", f"bold {WARN}").append(
-            f"{plural(missing, 'service')} without a routable node"
-        )
-    return styled("Forwarding", f"bold {GOOD}")
-
-
-def _amounts(status: Json) -> Text:
-    services, nodes = status["services"], status["nodes"]
-    return Text(
-        f"{services['routable']} of {plural(services['total'], 'service')} with nodes, "
-        f"{nodes['routable']} of {plural(nodes['total'], 'node')} routable, "
-        f"{plural(status['flows'], 'flow')}"
-    )
-
-
-def _identity(status: Json) -> Text:
-    taken_over = ", took over from an earlier run" if status["adopted"] else ""
-    lines = [
-        f"galelb {status['version']}, instance {status['instance']}, pid {status['pid']}, "
-        f"up {duration(status['uptime_s'])}{taken_over}",
-        f"configuration {status['config_digest'][:8] or '-'}, "
-        f"plugins {', '.join(status['plugins']) or '-'}",
-    ]
-    return Text("\n".join(plain(line) for line in lines), FAINT).append("\n")
-
-
-def _interfaces(interfaces: Sequence[Json]) -> Table:
-    table = columns("INTERFACE", "ROLE", "MODE", "NOTE")
-    for interface in interfaces:
-        mode = interface["mode"]
-        style = BAD if mode is None else GOOD if mode == "native" else WARN
-        table.add_row(
-            styled(interface["name"]),
-            styled(interface["role"]),
-            Text(plain(mode or "not attached"), style),
-            styled(interface["reason"]),
-        )
-    return table
-
-
-def _reasons(reasons: Json) -> Table:
-    table = columns("REASON", ">PACKETS", ">BYTES")
-    for name, count in reasons.items():
-        style = BAD if name in UNEXPECTED_REASONS and count["packets"] else ""
-        table.add_row(styled(name, style), amount(count["packets"]), size(count["bytes"]))
-    return table
-
-
 def _state(node: Json) -> Text:
     state = Text(plain(node["state"]), STATE_STYLES.get(node["state"], ""))
     if node["draining"]:
@@ -275,3 +204,15 @@ def _same_config(same: bool | None) -> Text:
     if same is None:
         return Text("unknown", FAINT)
     return Text("same", GOOD) if same else Text("differs", BAD)
+
+
+VIEWS: Mapping[str, Callable[[Any], RenderableType]] = {
+    "status": status_view,
+    "nodes": nodes_view,
+    "services": services_view,
+    "flows": flows_view,
+    "peers": peers_view,
+    "drained": drained_view,
+    "weight": weight_view,
+}
+"""By name; each takes what `galelb.commands.status` read from the API."""

@@ -7,6 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = [
+    "BAD",
+    "FAINT",
+    "GOOD",
+    "WARN",
     "amount",
     "columns",
     "duration",
@@ -17,6 +21,9 @@ __all__ = [
     "styled",
     "times",
 ]
+
+
+GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
 
 
 def columns(*names: str) -> Table:
