@@ -86,7 +86,7 @@ def status_command(name: str | None, as_json: bool) -> None:
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(name: str | None, host: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND on a host of the lab, for example `lab exec client1 -- ping 203.0.113.11`."""
+    """Run COMMAND on a host of the lab, for example `lab exec client1 -- ip address`."""
     from galelb.lab.state import find_lab
     from galelb.lab.topology import nsenter
 
