@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `galelb status` prints for people: whether it forwards, on what, and what became of packets."""
+"""What `galelb status` prints for people: whether, on what and how well it forwards."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def _identity(status: Json) -> Text:
     taken_over = ", took over from an earlier run" if status["adopted"] else ""
     lines = [
         f"galelb {status['version']}, instance {status['instance']}, pid {status['pid']}, "
-        f"up {duration(status['uptime_s'])}{taken_over}",
+        f"up {duration(status['uptime_s'])}",
         f"configuration {status['config_digest'][:8] or '-'}, "
-        f"plugins {', '.join(status['plugins']) or '-'}",
+        f"plugins {', '.join(status['plugins']) or '-'}{taken_over}",
     ]
     return Text("\n".join(plain(line) for line in lines), FAINT).append("\n")
 
