@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs frames through a forwarder's compiled program and says what became of them, and why."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import attrs
+
+from galelb.abi import NO_TABLE, NextHopFlag, NodeFlag, Reason
+from galelb.bpf import syscalls
+from galelb.bpf.compile import Compiled, Unit, compile_units
+from galelb.bpf.compose import compose
+from galelb.bpf.maps import PinnedMap, close_maps, open_maps
+from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
+from galelb.bpf.testrun import RunResult, run_tc, run_xdp
+from galelb.forwarder import Forwarder, ForwardingView, PlannedNode
+from galelb.maglev import build_table
+from galelb.model import Interface, Service
+from galelb.planning import address_words, network_port
+from galelb.services import accepts
+from galelb.tables import pack, slots_needed
+from galelb.testing.dissect import describe
+from galelb.testing.kernel import Sandbox
+from galelb.testing.packets import ETHERNET
+from galelb.testing.world import GATEWAY_MAC, PUBLIC, TestNode, World
+
+__all__ = ["Outcome", "PacketRunner", "Verdict"]
+
+TABLE_SIZE = 1009
+TABLE_SEED = 7
+MAX_NODES = 64
+
+
+class Verdict(enum.Enum):
+    """What became of a frame, in either context."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    DROP = "drop"
+    TX = "tx"
+    REDIRECT = "redirect"
+
+
+_VERDICTS = {
+    "xdp": {1: Verdict.DROP, 2: Verdict.PASS, 3: Verdict.TX, 4: Verdict.REDIRECT},
+    "tc": {0: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.REDIRECT},
+}
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What a program did with one frame; `out` is the interface that its new MACs lead out of."""
+
+    verdict: Verdict
+    reason: Reason
+    service: int
+    node: int
+    data: bytes
+    out: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verdict.value} {self.reason.name} service {self.service} node {self.node}"
+            f" out {self.out or '-'}: {describe(self.data)}"
+        )
+
+
+class PacketRunner:
+    """A forwarder's programs, loaded, over maps that are filled as a control plane would.
+
+    Nothing changes by itself: all next hops are known and valid, nodes and services are what
+    the test says. A context manager; the sandbox must outlive it.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        world: World,
+        services: Sequence[Service],
+        forwarder: Forwarder,
+        *,
+        context: Context = "xdp",
+    ) -> None:
+        self.sandbox = sandbox
+        self.world = world
+        self.services = dict(enumerate(services, 1))
+        self.forwarder = forwarder
+        self.context = context
+        contexts: tuple[Context, ...] = ("xdp",) if context == "xdp" else ("xdp", "tc")
+        self.pipelines = {each: self._pipeline(each) for each in contexts}
+        self.compiled = self._compile()
+        self.maps: Mapping[str, PinnedMap] = open_maps(self.compiled.maps)
+        self._fds: dict[str, int] = {}
+        self._counts: dict[int, int] = {}
+
+    def __enter__(self) -> PacketRunner:
+        for name, program in self.compiled.programs.items():
+            self._fds[name] = syscalls.obj_get(program.pin)
+        for pipe in self.pipelines.values():
+            for index, function in pipe.tail_calls.items():
+                self.maps[pipe.tail_array].set(index, self._fds[function])
+        self._fill()
+        self._counts = self._read_counts()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        close_maps(self.maps)
+        for fd in self._fds.values():
+            os.close(fd)
+
+    def _pipeline(self, context: Context) -> Pipeline:
+        return pipeline(
+            services=self.services,
+            forwarders=[self.forwarder],
+            host=self.world.host,
+            limits=Limits(
+                max_services=16,
+                max_nodes=MAX_NODES,
+                max_next_hops=128,
+                max_slots=slots_needed(TABLE_SIZE, 16),
+                event_bytes=4096,
+                table_size=TABLE_SIZE,
+            ),
+            table_seed=TABLE_SEED,
+            context=context,
+        )
+
+    def _compile(self) -> Compiled:
+        pins = self.sandbox.pins
+        units = [
+            Unit(compose(pipe.parts, pipe.defines, pins, context), pipe.functions)
+            for context, pipe in self.pipelines.items()
+        ]
+        return compile_units(units, pins)
+
+    # what the control plane writes
+
+    def _fill(self) -> None:
+        for node in self.world.nodes:
+            self.set_next_hop(node.index, self.world.private, node.mac)
+            self.set_node(node)
+        gateway = len(self.world.nodes) + 1
+        self.set_next_hop(gateway, self.world.public, GATEWAY_MAC)
+        self.replan()
+        for number, service in self.services.items():
+            nodes = [n for n in self.world.nodes if accepts(service, n.address)]
+            self.set_table(number, nodes)
+
+    def view(self) -> ForwardingView:
+        """Return what the forwarder plans from."""
+        nodes = {n.index: PlannedNode(index=n.index, address=n.address) for n in self.world.nodes}
+        return ForwardingView(services=self.services, nodes=nodes, host=self.world.host)
+
+    def replan(self) -> None:
+        """Write what the forwarder's own maps shall hold."""
+        for name, entries in self.forwarder.plan(self.view(), self.maps).items():
+            self.maps[name].update(entries)
+
+    def set_node(
+        self, node: TestNode, flags: NodeFlag = NodeFlag.PRESENT, *, next_hop: int | None = None
+    ) -> None:
+        """Write a node; its next hop is its own unless another is given."""
+        leaf = {
+            "addr": address_words(node.address),
+            "next_hop": node.index if next_hop is None else next_hop,
+            "flags": int(flags),
+            "option": 0,
+        }
+        self.maps["gale_nodes"].set(node.index, leaf)
+
+    def set_next_hop(
+        self,
+        index: int,
+        interface: Interface,
+        mac: str,
+        *,
+        mtu: int | None = None,
+        flags: NextHopFlag = NextHopFlag.VALID,
+    ) -> None:
+        """Write a next hop, and its index by interface and MAC."""
+        leaf = {
+            "ifindex": interface.ifindex,
+            "mtu": interface.mtu if mtu is None else mtu,
+            "dst": _mac_bytes(mac),
+            "src": _mac_bytes(interface.mac),
+            "flags": int(flags),
+        }
+        self.maps["gale_next_hops"].set(index, leaf)
+        key = {"ifindex": interface.ifindex, "dst": _mac_bytes(mac), "pad": 0}
+        self.maps["gale_next_hop_index"].set(key, index)
+
+    def set_table(self, service_id: int, nodes: Sequence[TestNode]) -> None:
+        """Give a service a lookup table of these nodes, evenly; none = no routable node."""
+        service = self.services[service_id]
+        first = NO_TABLE
+        if nodes:
+            first = (service_id - 1) * slots_needed(TABLE_SIZE, 1)
+            table = build_table([(str(n.address), 1) for n in nodes], TABLE_SIZE, 0)
+            packed = pack(table, [n.index for n in nodes])
+            self.maps["gale_slots"].mmap()[first * 8 : first * 8 + len(packed)] = packed
+        leaf = {
+            "addr": address_words(service.vip),
+            "port": network_port(service.port),
+            "target_port": network_port(service.target_port),
+            "protocol": int(service.protocol),
+            "family": service.vip.version,
+            "vlan": service.vlan,
+            "table": first,
+            "option": 0,
+        }
+        self.maps["gale_services"].set(service_id, leaf)
+
+    # running
+
+    def run(self, data: bytes, ingress: str = PUBLIC) -> Outcome:
+        """Run one frame that arrives on an interface, and count what happened."""
+        result = self.run_raw(data, ingress)
+        counts = self._read_counts()
+        changed = [n for n, count in counts.items() if count != self._counts.get(n, 0)]
+        self._counts = counts
+        assert len(changed) <= 1, f"counted as {[self._name(n) for n in changed]}"
+        assert changed, f"not counted: verdict {result.verdict} {describe(result.data)}"
+        service, reason = divmod(changed[0], len(Reason))
+        return Outcome(
+            verdict=_VERDICTS[self.context][result.verdict],
+            reason=Reason(reason),
+            service=service,
+            node=self._node_of(result.data),
+            data=result.data,
+            out=self._out(result.data),
+        )
+
+    def run_raw(self, data: bytes, ingress: str = PUBLIC, *, repeat: int = 1) -> RunResult:
+        """Run one frame without looking at the counters."""
+        fd = self._fds[f"gale_{self.context}_entry"]
+        ifindex = self.world.interface(ingress).ifindex
+        if self.context == "xdp":
+            return self.sandbox.run(
+                lambda: run_xdp(fd, data, ingress_ifindex=ifindex, repeat=repeat)
+            )
+        return self.sandbox.run(lambda: run_tc(fd, data, ifindex=ifindex, repeat=repeat))
+
+    def run_program(
+        self, function: str, data: bytes = b"\0" * 64, *, repeat: int = 1
+    ) -> tuple[int, bytes]:
+        """Run a helper program of the forwarder (galelb.forwarder.DataPath)."""
+        result = run_xdp(self._fds[function], data, repeat=repeat)
+        return result.verdict, result.data
+
+    def _read_counts(self) -> dict[int, int]:
+        found = self.maps["gale_service_stats"].items()
+        counted = ((n, sum(leaf["packets"] for leaf in leaves)) for n, leaves in found)
+        return {n: count for n, count in counted if count}
+
+    def _name(self, number: int) -> str:
+        service, reason = divmod(number, len(Reason))
+        return f"{Reason(reason).name} of service {service}"
+
+    def _node_of(self, data: bytes) -> int:
+        numbers = {_mac_bytes(n.mac): n.index for n in self.world.nodes}
+        return numbers.get(data[:6], 0)
+
+    def _out(self, data: bytes) -> str:
+        by_source: dict[bytes, Any] = {
+            _mac_bytes(i.mac): i.name for i in (self.world.public, self.world.private)
+        }
+        return str(by_source.get(data[6:12], "")) if len(data) >= ETHERNET else ""
+
+
+def _mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The little network that packet tests play in: addresses, MACs and the kernel's view of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+import attrs
+
+from galelb.forwarder import HostView
+from galelb.model import Interface, IPAddress
+from galelb.testing.kernel import Sandbox
+
+__all__ = ["GATEWAY_MAC", "PRIVATE", "PUBLIC", "TestNode", "World", "build_world"]
+
+PUBLIC, PRIVATE = "galepub0", "galepriv0"
+PUBLIC_MAC, PRIVATE_MAC = "02:00:00:00:00:1b", "02:00:00:00:00:1c"
+GATEWAY_MAC = "02:00:00:00:00:fe"
+GATEWAYS = {4: "192.0.2.254", 6: "2001:db8:2::fe"}
+OWN = {
+    PUBLIC: ("192.0.2.1/24", "2001:db8:2::1/64"),
+    PRIVATE: ("10.0.0.1/24", "fd00::1/64"),
+}
+FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+
+
+@attrs.frozen(kw_only=True)
+class TestNode:
+    """A node of a test: `index` 1 and up, reached through the private interface."""
+
+    __test__ = False
+
+    index: int
+    address: IPAddress
+    mac: str
+
+
+@attrs.frozen(kw_only=True)
+class World:
+    """Interfaces with their ifindexes, and the machine as a forwarder sees it."""
+
+    public: Interface
+    private: Interface
+    nodes: tuple[TestNode, ...]
+    host: HostView
+
+    def interface(self, name: str) -> Interface:
+        """Return an interface by its name."""
+        return self.public if name == self.public.name else self.private
+
+
+def build_world(
+    sandbox: Sandbox, *, nodes: int = 3, mtu: int = 1500, tick_shift: int | None = None
+) -> World:
+    """Make two interfaces with routes and permanent neighbours in the sandbox's namespace.
+
+    Everything that is not on a link goes to a gateway on the public one.
+    """
+    indexes = {}
+    for name, mac in ((PUBLIC, PUBLIC_MAC), (PRIVATE, PRIVATE_MAC)):
+        indexes[name], _ = sandbox.veth(name, f"{name}x")
+        sandbox.command("ip", "link", "set", name, "address", mac, "mtu", str(mtu))
+        sandbox.command("ip", "link", "set", f"{name}x", "mtu", str(mtu))
+        for address in OWN[name]:
+            extra = ("nodad",) if ":" in address else ()
+            sandbox.command("ip", "address", "add", address, "dev", name, *extra)
+    sandbox.run(_enable_forwarding)
+    _add_gateways(sandbox)
+    interfaces = [_interface(name, indexes[name], mtu) for name in (PUBLIC, PRIVATE)]
+    return World(
+        public=interfaces[0],
+        private=interfaces[1],
+        nodes=_nodes(nodes),
+        host=_host(sandbox, interfaces[0], interfaces[1], tick_shift),
+    )
+
+
+def _enable_forwarding() -> None:
+    for name in FORWARDING:
+        Path("/proc/sys", name).write_text("1")
+
+
+def _add_gateways(sandbox: Sandbox) -> None:
+    for version, gateway in GATEWAYS.items():
+        sandbox.command(
+            "ip", "neigh", "replace", gateway, "lladdr", GATEWAY_MAC, "dev", PUBLIC, "nud",
+            "permanent",
+        )  # fmt: skip
+        sandbox.command("ip", f"-{version}", "route", "add", "default", "via", gateway)
+
+
+def _interface(name: str, ifindex: int, mtu: int) -> Interface:
+    mac = PUBLIC_MAC if name == PUBLIC else PRIVATE_MAC
+    addresses = tuple(ip_address(text.split("/")[0]) for text in OWN[name])
+    return Interface(name=name, ifindex=ifindex, mac=mac, mtu=mtu, addresses=addresses)
+
+
+def _nodes(count: int) -> tuple[TestNode, ...]:
+    """Return `count` nodes of each family, every one with a MAC of its own."""
+    made: list[TestNode] = []
+    for family in ("10.0.0.{}", "fd00::{}"):
+        for number in range(1, count + 1):
+            made.append(
+                TestNode(
+                    index=len(made) + 1,
+                    address=ip_address(family.format(10 + number)),
+                    mac=f"02:00:00:00:01:{len(made) + 1:02x}",
+                )
+            )
+    return tuple(made)
+
+
+def _host(sandbox: Sandbox, public: Interface, private: Interface, shift: int | None) -> HostView:
+    from galelb.host import host_view
+
+    host = sandbox.run(host_view, private, public, 0x1234_5678_9ABC_DEF1)
+    return host if shift is None else attrs.evolve(host, tick_shift=shift)
+
+
+def addresses_of(nodes: Sequence[TestNode], version: int) -> list[TestNode]:
+    """Return the nodes of one family."""
+    return [node for node in nodes if node.address.version == version]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forwarder l4_nat: what its C is compiled with and what its maps shall hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from galelb_plugins.l4_nat.check import capacity_notes, problems
+from galelb_plugins.l4_nat.flows import FlowReader
+from galelb_plugins.l4_nat.layout import macros
+from galelb_plugins.l4_nat.options import L4NatOptions
+from galelb_plugins.l4_nat.planner import Planner
+from galelb_plugins.l4_nat.sweeper import Sweeper
+
+from galelb.component import Component
+from galelb.forwarder import (
+    BpfMap,
+    DataPath,
+    Forwarder,
+    ForwardingView,
+    HostView,
+    MapContent,
+)
+from galelb.model import Flow, Metric, Service
+
+__all__ = ["L4Nat"]
+
+
+class L4Nat(Forwarder):
+    """Stateful NAT with connection tracking (see README.md)."""
+
+    name = "l4_nat"
+    Options = L4NatOptions
+    source = Path(__file__).with_name("l4_nat.bpf.c")
+    claims_returns = True
+    supports_tc = True
+    stateful = True
+    helper_programs = ("l4_nat_sweep", "l4_nat_import")
+
+    options: L4NatOptions
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self._planner = Planner(self.options)
+        self._sweeper: Sweeper | None = None
+
+    @property
+    def needs_tc_egress(self) -> bool:
+        """In dnat the kernel may forward answers itself: they are claimed on the way out."""
+        return self.options.mode == "dnat"
+
+    def check(self, services: Sequence[Service], host: HostView | None) -> list[str]:
+        """Return what cannot work with these services on this machine."""
+        return problems(self.options, services, host)
+
+    def notes(self, services: Sequence[Service], host: HostView) -> list[str]:
+        """Return how many flows a node can hold."""
+        return capacity_notes(self.options, services, host)
+
+    def defines(self, services: Sequence[Service], host: HostView) -> Mapping[str, int | str]:
+        """Return sizes, timeouts (ticks) and the mode."""
+        return macros(self.options, services, host)
+
+    def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
+        """Return slices and source addresses; what the pinned maps hold is kept."""
+        return self._planner.plan(view, maps)
+
+    def unroutable(self, view: ForwardingView) -> Mapping[int, str]:
+        """Return the nodes that got no slice in the last plan."""
+        return {n: why for n, why in self._planner.unroutable.items() if n in view.nodes}
+
+    def components(self, datapath: DataPath, host: HostView) -> Sequence[Component]:
+        """Return the sweep of expired flows."""
+        del host
+        self._sweeper = Sweeper(datapath)
+        return [self._sweeper]
+
+    def flows(
+        self, datapath: DataPath, view: ForwardingView, *, limit: int = 1000
+    ) -> Iterator[Flow]:
+        """Iterate over the tracked flows; blocks."""
+        return FlowReader(datapath, view).flows(limit)
+
+    def metrics(self, datapath: DataPath) -> Iterable[Metric]:
+        """Return flows by state, ports in use and sweeps done, as of the last whole sweep."""
+        del datapath
+        return self._sweeper.metrics() if self._sweeper is not None else ()

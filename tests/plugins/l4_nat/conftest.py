@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine, its services and empty maps for the tests of l4_nat's Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from galelb_plugins.l4_nat.layout import layout
+from galelb_plugins.l4_nat.options import L4NatOptions
+from galelb_plugins.l4_nat.plugin import L4Nat
+
+from galelb.forwarder import ForwardingView, HostView, PlannedNode
+from galelb.model import Interface, Protocol, Service
+from galelb.testing.cases import Play
+from galelb.testing.fake_maps import FakeMap
+from galelb.testing.kernel import Sandbox
+from galelb.testing.runner import PacketRunner
+from galelb.testing.world import build_world
+
+VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
+
+
+def _service(name: str, port: int, protocol: Protocol, version: int, **more: Any) -> Service:
+    values = {"target_port": port + 8000, "forwarder": "l4_nat"} | more
+    return Service(name=name, vip=ip_address(VIPS[version]), port=port, protocol=protocol, **values)
+
+
+SERVICES = {
+    "tcp4": _service("tcp4", 80, Protocol.TCP, 4),
+    "udp4": _service("udp4", 53, Protocol.UDP, 4),
+    "tcp6": _service("tcp6", 80, Protocol.TCP, 6),
+    "udp6": _service("udp6", 53, Protocol.UDP, 6),
+    "same4": _service("same4", 443, Protocol.TCP, 4, target_port=443),
+    "same6": _service("same6", 443, Protocol.TCP, 6, target_port=443),
+    "vlan4": _service("vlan4", 81, Protocol.TCP, 4, vlan=5),
+    "vlan6": _service("vlan6", 81, Protocol.UDP, 6, vlan=5),
+    "empty4": _service("empty4", 82, Protocol.TCP, 4, nodes=(ip_address("10.9.9.9"),)),
+    "empty6": _service("empty6", 82, Protocol.UDP, 6, nodes=(ip_address("fd09::9"),)),
+}
+
+
+class Machine:
+    """Builds what the plugin's methods are handed."""
+
+    @staticmethod
+    def host(
+        *addresses: str, ports: tuple[int, int] = (32768, 60999), public: Sequence[str] = ()
+    ) -> HostView:
+        return HostView(
+            private=Machine.interface("priv", 2, addresses),
+            public=Machine.interface("pub", 3, public),
+            ip_local_port_range=ports,
+            tick_shift=8,
+            hz=250,
+            flow_seed=1,
+        )
+
+    @staticmethod
+    def interface(name: str, number: int, addresses: Sequence[str]) -> Interface:
+        own = tuple(ip_address(a) for a in addresses)
+        mac = f"02:00:00:00:00:{number:02x}"
+        return Interface(name=name, ifindex=number, mac=mac, mtu=1500, addresses=own)
+
+    @staticmethod
+    def service(
+        name: str = "web", vip: str = "198.51.100.1", port: int = 80, **more: Any
+    ) -> Service:
+        values: dict[str, Any] = {
+            "protocol": Protocol.TCP,
+            "target_port": 8080,
+            "forwarder": "l4_nat",
+        }
+        return Service(name=name, vip=ip_address(vip), port=port, **(values | more))
+
+    @staticmethod
+    def view(services: Sequence[Service], nodes: Sequence[str], host: HostView) -> ForwardingView:
+        numbered = {
+            n: PlannedNode(index=n, address=ip_address(address))
+            for n, address in enumerate(nodes, 1)
+        }
+        return ForwardingView(services=dict(enumerate(services, 1)), nodes=numbered, host=host)
+
+    @staticmethod
+    def maps(
+        options: L4NatOptions, services: Sequence[Service], host: HostView
+    ) -> dict[str, FakeMap]:
+        sizes = layout(options, services, host)
+        made = {
+            name: FakeMap(f"l4_nat_{name}")
+            for name in ("slices", "slice_ids", "sources", "settings")
+        }
+        for version, size in ((4, 16), (6, 32)):
+            slots = options.max_slices * sizes.shapes[version].stride
+            for name, elements in (("flows", sizes.buckets * 4), ("ports", max(1, slots))):
+                made[f"{name}{version}"] = FakeMap(
+                    f"l4_nat_{name}{version}", elements, leaf_size=size
+                )
+        return {fake.name: fake for fake in made.values()}
+
+
+@pytest.fixture
+def machine() -> type[Machine]:
+    return Machine
+
+
+class Runners:
+    """Compiled programs by mode and context, made when first asked for and kept."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._made: dict[tuple[str, str], PacketRunner] = {}
+
+    def get(self, mode: str, context: str) -> PacketRunner:
+        if (mode, context) not in self._made:
+            sandbox = self._stack.enter_context(Sandbox())
+            world = build_world(sandbox)
+            forwarder = L4Nat(L4NatOptions(mode=mode, max_flows=4096, max_slices=32))
+            runner = PacketRunner(
+                sandbox, world, list(SERVICES.values()), forwarder, context=context
+            )
+            self._made[mode, context] = self._stack.enter_context(runner)
+        return self._made[mode, context]
+
+
+@pytest.fixture(scope="session")
+def runners() -> Iterator[Runners]:
+    with ExitStack() as stack:
+        yield Runners(stack)
+
+
+@pytest.fixture
+def nat(runners: Runners) -> Callable[..., Play]:
+    def start(mode: str, context: str, kind: str, client: str = "") -> Play:
+        return Play.start(
+            runners.get(mode, context), SERVICES[kind], full_nat=mode == "full_nat", client=client
+        )
+
+    return start
