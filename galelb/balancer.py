@@ -4,25 +4,21 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import structlog
 import trio
 
 from galelb.api.server import ApiServer
-from galelb.attacher import Attacher, TcWantedError
 from galelb.balancer_view import RunningView
 from galelb.config_digest import digest as config_digest
-from galelb.controller import Controller, Served
-from galelb.datapath import Generation, KernelDataPath, LoadRequest
-from galelb.errors import ConfigError
+from galelb.controller import Controller
+from galelb.datapath import Generation, KernelDataPath
+from galelb.deployment import Deployment
 from galelb.health import HealthSettings, NodeHealth
-from galelb.host import host_view
 from galelb.identity import Numbering
-from galelb.interfaces import InterfaceWatch, wanted_interfaces
+from galelb.interfaces import InterfaceWatch
 from galelb.kernel_events import ProgramEvents
 from galelb.limits import MAX_NODES, MAX_SERVICES, limits_for
 from galelb.netlink import Netlink, open_netlink
@@ -30,7 +26,6 @@ from galelb.next_hops import NextHopTable
 from galelb.nodes import NodeDesk
 from galelb.resolver import NodeResolver
 from galelb.saver import StateSaver
-from galelb.services import resolve_services, service_key
 from galelb.sources import BalancerContext
 from galelb.state import SavedState, load_state
 from galelb.table_keeper import TableKeeper, TableSettings
@@ -38,8 +33,7 @@ from galelb.table_keeper import TableKeeper, TableSettings
 if TYPE_CHECKING:
     from galelb.component import Component
     from galelb.config import BalancerConfig
-    from galelb.forwarder import Forwarder, HostView
-    from galelb.model import Interface, IPAddress, NextHop, Node, Service
+    from galelb.model import Interface, IPAddress, NextHop, Node
     from galelb.plugins import Plugins
 
 __all__ = ["Balancer"]
@@ -89,7 +83,7 @@ class Balancer:
             self._health, plugins, on_change=self._changed, on_join=self._watch_node
         )
         self._resolver: NodeResolver | None = None
-        self._attacher: Attacher | None = None
+        self._deployment: Deployment | None = None
         self._ready = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -108,95 +102,34 @@ class Balancer:
 
     async def _start(self, core: trio.Nursery, netlink: Netlink) -> None:
         """Everything inside: nodes known, programs loaded and filled, then attached."""
-        private = await netlink.interface(self.config.private_interface.net_interface_private)
-        public = await netlink.interface(self.config.public_interface.net_interface_public)
-        host = host_view(private, public, self._state.flow_seed)
-        services = self._number(resolve_services(self.config, public))
-        forwarders = self._forwarders(services, host)
+        deployment = self._deployment = Deployment(
+            plugins=self.plugins,
+            datapath=self._datapath,
+            controller=self._controller,
+            service_ids=self._service_ids,
+            adopted=self._state,
+            netlink=netlink,
+            config=self.config,
+        )
         self._adopt()
+        request = await deployment.prepare(self.config)
+        loaded: list[Generation] = []
         async with trio.open_nursery() as loading:
-            request = await self._request(netlink, services, forwarders, host)
-            loaded: list[Generation] = []
-            loading.start_soon(self._load, request, loaded.append)
-            await self._start_resolver(core, netlink)
-        await self._go_live(netlink, loaded[0])
-        await self._start_core(core, netlink, host)
-
-    async def _load(self, request: LoadRequest, done: Callable[[Generation], None]) -> None:
-        done(await trio.to_thread.run_sync(self._datapath.load, request))
-
-    async def _go_live(self, netlink: Netlink, generation: Generation) -> None:
-        """Fill the maps, then attach; compile for TC too if an interface turns out to need it."""
-        await self._fill(generation)
-        attacher = self._attacher = self._attacher or self._make_attacher(netlink)
-        try:
-            await attacher.attach_all(generation.entries)
-        except TcWantedError as error:
-            log.info("compiling_for_tc", interface=error.interface, reason=str(error))
-            request = attrs.evolve(generation.request, tc=True)
-            generation = await trio.to_thread.run_sync(self._datapath.load, request)
-            await self._fill(generation)
-            await attacher.attach_all(generation.entries)
-        await trio.to_thread.run_sync(self._datapath.forget_older)
+            loading.start_soon(deployment.load, request, loaded.append)
+            resolver = await self._start_resolver(core, netlink)
+        await deployment.go_live(loaded[0])
         await self._saver.save()
-
-    def _make_attacher(self, netlink: Netlink) -> Attacher:
-        return Attacher(
-            netlink,
-            self.plugins,
-            xdp_mode=self.config.forwarding.xdp_mode,
-            wanted=wanted_interfaces(self.config),
-            earlier=self._state.attachments,
-        )
-
-    async def _fill(self, generation: Generation) -> None:
-        """Make the maps of a generation say what is known, before any packet meets them."""
-        self._datapath.use(generation)
-        slots = generation.maps["gale_slots"]
-        same = self._state.slots_pin == generation.pin_name("gale_slots")
-        self._tables.use(slots.mmap(), slots.max_entries, self._state.tables if same else {})
-        request = generation.request
-        known = self._service_ids.known().values()
-        await self._controller.serve(
-            Served(
-                services=request.services,
-                forwarders=request.forwarders,
-                host=request.host,
-                maps=generation.maps,
-                retired=tuple(
-                    n
-                    for n in known
-                    if n not in request.services and n < request.limits.max_services
-                ),
-            )
-        )
-
-    def _number(self, services: tuple[Service, ...]) -> dict[int, Service]:
-        return {self._service_ids.number(service_key(s)): s for s in services}
-
-    def _forwarders(self, services: Mapping[int, Service], host: HostView) -> dict[str, Forwarder]:
-        """Return the forwarders in use. Raises ConfigError with what they object to."""
-        forwarders: dict[str, Forwarder] = {}
-        problems: list[str] = []
-        for name in sorted({service.forwarder for service in services.values()}):
-            forwarder = self.plugins.forwarder(name)(self.config.plugins[name])
-            mine = [s for s in services.values() if s.forwarder == name]
-            problems += [f"{self.config.path}: {text}" for text in forwarder.check(mine, host)]
-            forwarders[name] = forwarder
-        if problems:
-            raise ConfigError(problems)
-        return forwarders
+        await self._start_core(core, netlink, deployment, resolver)
 
     def _adopt(self) -> None:
         """Take up what an earlier run knew, so that tables are never written empty."""
-        now = trio.current_time()
         if self._state.next_hops:
             self._next_hops.restore(self._state.next_hops)
-        self._health.restore(self._state.health, now)
+        self._health.restore(self._state.health, trio.current_time())
         self._health.take_changes()
 
-    async def _start_resolver(self, core: trio.Nursery, netlink: Netlink) -> None:
-        self._resolver = NodeResolver(
+    async def _start_resolver(self, core: trio.Nursery, netlink: Netlink) -> NodeResolver:
+        resolver = self._resolver = NodeResolver(
             netlink,
             self._next_hops,
             on_change=self._resolved,
@@ -205,43 +138,18 @@ class Balancer:
         for section in self.config.nodes:
             self._desk.add_static(section.node())
         for record in self._health.records():
-            self._watch_node(record.node)
-        await core.start(self._resolver.run)
+            resolver.watch(record.node.address, record.node.mac)
+        await core.start(resolver.run)
+        return resolver
 
-    async def _request(
+    async def _start_core(
         self,
+        core: trio.Nursery,
         netlink: Netlink,
-        services: Mapping[int, Service],
-        forwarders: Mapping[str, Forwarder],
-        host: HostView,
-    ) -> LoadRequest:
-        present = await netlink.interfaces()
-        wanted = wanted_interfaces(self.config)
-        mtus = [present[name].mtu for name in wanted if name in present]
-        return LoadRequest(
-            services=services,
-            forwarders=forwarders,
-            host=host,
-            limits=limits_for(services, self.config.forwarding.table_size),
-            table_seed=self.config.forwarding.table_seed,
-            tc=self._may_need_tc(forwarders, wanted),
-            frags=max(mtus, default=0) > _MAX_PLAIN_MTU,
-        )
-
-    def _may_need_tc(self, forwarders: Mapping[str, Forwarder], wanted: Mapping[str, str]) -> bool:
-        """TC costs start time, so it is compiled only when the configuration asks for it."""
-        if not all(forwarder.supports_tc for forwarder in forwarders.values()):
-            return False
-        return (
-            self.config.forwarding.xdp_mode == "tc"
-            or "extra" in wanted.values()
-            or any(forwarder.needs_tc_egress for forwarder in forwarders.values())
-        )
-
-    async def _start_core(self, core: trio.Nursery, netlink: Netlink, host: HostView) -> None:
+        deployment: Deployment,
+        resolver: NodeResolver,
+    ) -> None:
         """Start what keeps maps true; it outlives everything that talks to the outside."""
-        assert self._attacher is not None
-        assert self._resolver is not None
         components: list[Component] = [
             self._controller,
             self._saver,
@@ -249,18 +157,19 @@ class Balancer:
             ProgramEvents(
                 self._datapath.events,
                 self._next_hops,
-                unresolved=self._resolver.wake,
+                unresolved=resolver.wake,
                 changed=self._controller.wake,
             ),
             InterfaceWatch(
                 netlink,
-                self._attacher,
+                deployment.attacher,
                 lambda: self._datapath.generation.entries,
                 self._saver.wake,
             ),
         ]
-        for forwarder in self._controller.served.forwarders.values():
-            components += forwarder.components(self._datapath, host)
+        served = self._controller.served
+        for forwarder in served.forwarders.values():
+            components += forwarder.components(self._datapath, served.host)
         for component in components:
             await core.start(component.run)
 
@@ -287,7 +196,7 @@ class Balancer:
             edge.cancel_scope.cancel()
 
     def _api(self, private: Interface) -> ApiServer:
-        assert self._attacher is not None
+        assert self._deployment is not None
         served = self._controller.served
         notes = [
             note
@@ -303,7 +212,7 @@ class Balancer:
             plugin_set=self.plugins,
             controller=self._controller,
             datapath=self._datapath,
-            interfaces=self._attacher.statuses,
+            interfaces=self._deployment.attacher.statuses,
             changed=self._desk.settle,
             version=importlib.metadata.version("galelb"),
             config_digest=config_digest(self.config),
@@ -347,9 +256,9 @@ class Balancer:
     async def _end(self) -> None:
         """Save; programs stay attached and forward on, unless asked otherwise or never ready."""
         half_started = not self._ready and not self._state.adopted
-        if self._attacher is not None and (self._detach_on_exit or half_started):
-            await self._attacher.detach_all()
-        elif self._attacher is not None:
+        if self._deployment is not None and (self._detach_on_exit or half_started):
+            await self._deployment.attacher.detach_all()
+        elif self._deployment is not None:
             log.info("still_forwarding", hint="galelb detach removes programs and maps")
         if self._datapath.loaded:
             await self._saver.save()
@@ -361,7 +270,7 @@ class Balancer:
             nodes=self._node_numbers.known(),
             health=self._health.snapshot(trio.current_time()),
             next_hops=self._next_hops.snapshot(),
-            attachments=self._attacher.attachments() if self._attacher else (),
+            attachments=self._deployment.attacher.attachments() if self._deployment else (),
             flow_seed=self._state.flow_seed,
             tables=self._tables.regions(),
             slots_pin=self._datapath.generation.pin_name("gale_slots"),

@@ -64,6 +64,7 @@ class KernelDataPath:
         self._pin_dir = pin_dir
         self._cache = cache
         self._generation: Generation | None = None
+        self._former: Generation | None = None
         self._programs: dict[str, int] = {}
         self._ring: ringbuf.RingBuffer | None = None
 
@@ -103,9 +104,14 @@ class KernelDataPath:
         )
 
     def use(self, generation: Generation) -> None:
-        """Switch to a loaded generation: `maps`, `run_program` and `events` speak of it."""
-        self._close()
-        self._generation = generation
+        """Switch to a loaded generation: `maps`, `run_program` and `events` speak of it.
+
+        The maps of the former one stay open until the next switch, for readers in threads.
+        """
+        self._close_programs()
+        if self._former is not None:
+            close_maps(self._former.maps)
+        self._former, self._generation = self._generation, generation
         self._ring = ringbuf.RingBuffer(generation.compiled.maps["gale_events"])
 
     def forget_older(self) -> None:
@@ -129,18 +135,19 @@ class KernelDataPath:
 
     def close(self) -> None:
         """Close everything; programs and maps stay pinned and attached."""
-        self._close()
-        self._generation = None
+        self._close_programs()
+        for generation in (self._former, self._generation):
+            if generation is not None:
+                close_maps(generation.maps)
+        self._former = self._generation = None
 
-    def _close(self) -> None:
+    def _close_programs(self) -> None:
         for fd in self._programs.values():
             os.close(fd)
         self._programs.clear()
         if self._ring is not None:
             self._ring.close()
             self._ring = None
-        if self._generation is not None:
-            close_maps(self._generation.maps)
 
     def _unit(self, one: Pipeline, request: LoadRequest) -> Unit:
         composition = compose(one.parts, one.defines, self._pin_dir)

@@ -61,8 +61,9 @@ def run_command(
     plugins = Plugins.discover()
     loaded = load_balancer_config(find_config("lb.toml", config), plugins, select)
     if missing := missing_interfaces(loaded):
-        raise ConfigError(missing)
-    plugins.warn_broken(loaded.plugins)
+        raise ConfigError(
+            [f"{loaded.path}: this machine has no interface {name}" for name in missing]
+        )
     with _only_one(loaded.instance.directory):
         pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the programs that a configuration asks for into the kernel, filled before attached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import structlog
+import trio
+
+from galelb.attacher import Attacher, TcWantedError
+from galelb.controller import Controller, Served
+from galelb.datapath import Generation, KernelDataPath, LoadRequest
+from galelb.errors import ConfigError
+from galelb.host import host_view
+from galelb.identity import Numbering
+from galelb.interfaces import wanted_interfaces
+from galelb.limits import limits_for
+from galelb.services import resolve_services, service_key
+
+if TYPE_CHECKING:
+    from galelb.config import BalancerConfig
+    from galelb.forwarder import Forwarder, HostView
+    from galelb.model import Service
+    from galelb.netlink import Netlink
+    from galelb.plugins import Plugins
+    from galelb.state import SavedState
+
+__all__ = ["Deployment"]
+
+log = structlog.get_logger("galelb.deployment")
+
+_MAX_PLAIN_MTU = 3498
+"""Above this, native XDP needs programs that declare fragment support (one page per frame)."""
+
+
+class Deployment:
+    """Loads and switches generations of programs; adopts what an earlier run left pinned.
+
+    `prepare` and `load` change nothing that forwards; `go_live` switches.
+    """
+
+    def __init__(
+        self,
+        *,
+        plugins: Plugins,
+        datapath: KernelDataPath,
+        controller: Controller,
+        service_ids: Numbering,
+        adopted: SavedState,
+        netlink: Netlink,
+        config: BalancerConfig,
+    ) -> None:
+        self.datapath = datapath
+        self.attacher = Attacher(
+            netlink,
+            plugins,
+            xdp_mode=config.forwarding.xdp_mode,
+            wanted=wanted_interfaces(config),
+            earlier=adopted.attachments,
+        )
+        self._plugins = plugins
+        self._controller = controller
+        self._service_ids = service_ids
+        self._adopted = adopted
+        self._netlink = netlink
+
+    async def prepare(self, config: BalancerConfig) -> LoadRequest:
+        """Return what to load for a configuration. Raises ConfigError, NetlinkError."""
+        private = await self._netlink.interface(config.private_interface.net_interface_private)
+        public = await self._netlink.interface(config.public_interface.net_interface_public)
+        host = host_view(private, public, self._adopted.flow_seed)
+        services = {
+            self._service_ids.number(service_key(service)): service
+            for service in resolve_services(config, public)
+        }
+        forwarders = self._forwarders(config, services, host)
+        present, wanted = await self._netlink.interfaces(), wanted_interfaces(config)
+        mtus = [present[name].mtu for name in wanted if name in present]
+        return LoadRequest(
+            services=services,
+            forwarders=forwarders,
+            host=host,
+            limits=limits_for(services, config.forwarding.table_size),
+            table_seed=config.forwarding.table_seed,
+            tc=_asks_for_tc(config, forwarders, wanted),
+            frags=max(mtus, default=0) > _MAX_PLAIN_MTU,
+        )
+
+    def _forwarders(
+        self, config: BalancerConfig, services: Mapping[int, Service], host: HostView
+    ) -> dict[str, Forwarder]:
+        """Return the forwarders in use. Raises ConfigError with what they object to."""
+        forwarders: dict[str, Forwarder] = {}
+        problems: list[str] = []
+        for name in sorted({service.forwarder for service in services.values()}):
+            forwarder = self._plugins.forwarder(name)(config.plugins[name])
+            mine = [s for s in services.values() if s.forwarder == name]
+            problems += [f"{config.path}: {text}" for text in forwarder.check(mine, host)]
+            forwarders[name] = forwarder
+        if problems:
+            raise ConfigError(problems)
+        return forwarders
+
+    async def load(
+        self, request: LoadRequest, done: Callable[[Generation], None] = lambda _: None
+    ) -> Generation:
+        """Compile and load in a worker thread. Raises CompileError, VerifierError, MapError."""
+        generation = await trio.to_thread.run_sync(self.datapath.load, request)
+        done(generation)
+        return generation
+
+    async def go_live(self, generation: Generation) -> None:
+        """Fill the maps, then attach; compile for TC too if an interface turns out to need it."""
+        await self._fill(generation)
+        try:
+            await self.attacher.attach_all(generation.entries)
+        except TcWantedError as error:
+            log.info("compiling_for_tc", interface=error.interface, reason=str(error))
+            generation = await self.load(attrs.evolve(generation.request, tc=True))
+            await self._fill(generation)
+            await self.attacher.attach_all(generation.entries)
+        await trio.to_thread.run_sync(self.datapath.forget_older)
+
+    async def _fill(self, generation: Generation) -> None:
+        """Make the maps of a generation say what is known, before any packet meets them."""
+        tables = self._live_tables(generation)
+        self.datapath.use(generation)
+        slots = generation.maps["gale_slots"]
+        self._controller.tables.use(slots.mmap(), slots.max_entries, tables)
+        request = generation.request
+        known = self._service_ids.known().values()
+        await self._controller.serve(
+            Served(
+                services=request.services,
+                forwarders=request.forwarders,
+                host=request.host,
+                maps=generation.maps,
+                retired=tuple(
+                    number
+                    for number in known
+                    if number not in request.services and number < request.limits.max_services
+                ),
+            )
+        )
+
+    def _live_tables(self, generation: Generation) -> Mapping[str, int]:
+        """Return the tables that programs may be reading in this generation's gale_slots."""
+        pin = generation.pin_name("gale_slots")
+        if self.datapath.loaded:
+            same = self.datapath.generation.pin_name("gale_slots") == pin
+            return self._controller.tables.regions() if same else {}
+        return self._adopted.tables if self._adopted.slots_pin == pin else {}
+
+
+def _asks_for_tc(
+    config: BalancerConfig, forwarders: Mapping[str, Forwarder], wanted: Mapping[str, str]
+) -> bool:
+    """TC costs start time, so it is compiled only when the configuration asks for it."""
+    if not all(forwarder.supports_tc for forwarder in forwarders.values()):
+        return False
+    return (
+        config.forwarding.xdp_mode == "tc"
+        or "extra" in wanted.values()
+        or any(forwarder.needs_tc_egress for forwarder in forwarders.values())
+    )
