@@ -262,7 +262,11 @@ async def connect(port: int) -> trio.SocketStream:
     return await trio.open_tcp_stream("127.0.0.1", port)
 
 
-async def test_stopping_waits_for_a_running_request(tmp_path: Path) -> None:
+async def test_stopping_waits_for_a_running_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "GRACE_S", 30)  # enough for any machine
+
     class Slow(FakeBalancer):
         asked = trio.Event()
         answer = trio.Event()
