@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the next hop of every node known, and of clients when a program asks.
+
+XDP forwards past the kernel, so the kernel would let the neighbours of the nodes go stale.
+The resolver makes it keep them, follows its announcements, and turns route + neighbour +
+interface into NextHop values. Nothing is decided by polling; every node is looked at again
+twice a minute all the same, since changes of routing rules are not announced to us.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterable, Callable
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from galelb.backoff import Limiter, backoff_s
+from galelb.errors import NetlinkError
+from galelb.model import Interface, IPAddress, NextHop
+from galelb.neighbourhood import Neighbourhood, Target, WatchedNode, affected_by
+from galelb.netlink import (
+    LinkChanged,
+    Neighbour,
+    NeighbourChanged,
+    NetlinkEvent,
+    Overflow,
+    Route,
+    RouteChanged,
+)
+from galelb.next_hops import NextHopTable
+
+__all__ = ["Kernel", "NodeResolver"]
+
+log = structlog.get_logger()
+
+PROBE_FIRST_S = 0.2
+PROBE_MOST_S = 8.0
+LOST_S = 1.0
+"""How long a next hop is kept after its neighbour stopped answering, while it is asked again."""
+REFRESH_S = 30.0
+INVALIDATE_S = 0.25
+"""Least time between two withdrawals of all clients' next hops: a storm of routes is one."""
+REREAD_S = 1.0
+CLIENTS = 1024
+CLIENTS_PER_PASS = 16
+"""A crowd of clients must not keep nodes waiting."""
+HELD_EVENTS = 20_000
+
+
+class Kernel(Protocol):
+    """What the resolver needs of `galelb.netlink.Netlink`; the same errors."""
+
+    async def route_to(self, address: IPAddress) -> Route:
+        """Return the way to an address."""
+
+    async def probe(self, ifindex: int, address: IPAddress, *, keep: bool = True) -> None:
+        """Make the kernel resolve a neighbour."""
+
+    async def release(self, ifindex: int, address: IPAddress) -> None:
+        """Let the kernel forget it."""
+
+    async def neighbours(self) -> list[Neighbour]:
+        """Return all neighbours."""
+
+    async def interfaces(self) -> dict[str, Interface]:
+        """Return all interfaces."""
+
+    def events(self) -> Any:
+        """Return a stream of events with a `close` method."""
+
+
+class NodeResolver:
+    """A component; see the module. All callbacks are called in trio's thread and must not block.
+
+    `on_change(address, hop, mac)`: a node's next hop changed, and `next_hops` is already bound
+    to it; None and None when it is lost. `on_next_hops()`: `next_hops` has other entries to
+    write, because clients' objects were withdrawn.
+    """
+
+    def __init__(
+        self,
+        nl: Kernel,
+        next_hops: NextHopTable,
+        *,
+        on_change: Callable[[IPAddress, NextHop | None, str | None], None],
+        on_next_hops: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._nl = nl
+        self._next_hops = next_hops
+        self._on_change = on_change
+        self._on_next_hops = on_next_hops
+        self._known = Neighbourhood()
+        self._nodes: dict[IPAddress, WatchedNode] = {}
+        self._by_target: dict[Target, set[IPAddress]] = {}
+        self._kept: set[Target] = set()
+        self._to_release: set[Target] = set()
+        self._wakes: Limiter[IPAddress] = Limiter(
+            CLIENTS, first_s=PROBE_FIRST_S, most_s=PROBE_MOST_S
+        )
+        self._clients: set[IPAddress] = set()
+        self._invalidated_at = -math.inf
+        self._invalidate_at = math.inf
+        self._reread = True
+        self._held: list[NetlinkEvent] | None = None
+        """Events that came while everything is read; they may be newer than what was read."""
+        self._wakeup = trio.Event()
+
+    # what the balancer calls
+
+    def watch(self, address: IPAddress, mac: str | None = None) -> None:
+        """Keep a node's next hop known; `mac` is from the configuration.
+
+        A configured MAC is believed where the node is directly connected. Behind a gateway it
+        means nothing, and is not used.
+        """
+        node = self._nodes.get(address)
+        if node is None:
+            self._nodes[address] = WatchedNode(address, mac)
+        elif node.static_mac != mac:
+            node.static_mac = mac
+            node.look_at = -math.inf
+        self._wakeup.set()
+
+    def forget(self, address: IPAddress) -> None:
+        """Stop watching a node and unbind it from its next hop; unknown is fine."""
+        node = self._nodes.pop(address, None)
+        if node is not None:
+            self._aim(node, None)
+            self._next_hops.set_node(address, None)
+            self._wakeup.set()
+
+    def wake(self, address: IPAddress) -> None:
+        """A program found no neighbour on the way to a node or client: ask for it now.
+
+        Cheap to call for every event; the same address is asked for at growing intervals.
+        """
+        if not self._wakes.allow(address, trio.current_time()):
+            return
+        node = self._nodes.get(address)
+        if node is not None:
+            node.look_at = -math.inf
+        elif len(self._clients) < CLIENTS:
+            self._clients.add(address)
+        self._wakeup.set()
+
+    def hop(self, address: IPAddress) -> NextHop | None:
+        """Return a node's next hop, or None while it is unknown."""
+        node = self._nodes.get(address)
+        return node.hop if node is not None else None
+
+    def problem(self, address: IPAddress) -> str:
+        """Return why a node has no next hop, for people; empty when it has one."""
+        node = self._nodes.get(address)
+        return node.problem if node is not None else "not watched"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled; started once every node was looked at for the first time."""
+        events = self._nl.events()
+        try:
+            await self._pass()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow, events)
+                task_status.started()
+                while True:
+                    await self._pass()
+                    with trio.move_on_at(self._next_time()):
+                        await self._wakeup.wait()
+        finally:
+            events.close()
+
+    # the loop
+
+    async def _follow(self, events: AsyncIterable[NetlinkEvent]) -> None:
+        async for event in events:
+            self._apply(event)
+
+    async def _pass(self) -> None:
+        """Do everything that is due."""
+        self._wakeup = trio.Event()
+        if self._reread:
+            await self._read_all()
+        now = trio.current_time()
+        if self._invalidate_at <= now:
+            self._invalidate()
+        for node in [n for n in self._nodes.values() if n.look_at <= now]:
+            if self._nodes.get(node.address) is node:
+                await self._look(node)
+        for _ in range(min(len(self._clients), CLIENTS_PER_PASS)):
+            await self._look_for_client(self._clients.pop())
+        while self._to_release:
+            await self._release(self._to_release.pop())
+
+    def _next_time(self) -> float:
+        times = [node.look_at for node in self._nodes.values()]
+        times += [self._invalidate_at]
+        times += [trio.current_time() + REREAD_S] if self._reread else []
+        times += [-math.inf] if self._clients else []
+        return min(times)
+
+    async def _read_all(self) -> None:
+        """Read what events are changes of; whatever was known may be wrong."""
+        self._held = []
+        try:
+            interfaces = await self._nl.interfaces()
+            entries = await self._nl.neighbours()
+        except NetlinkError as error:
+            log.warning("netlink_read_failed", error=str(error))
+            return
+        finally:
+            held, self._held = self._held, None
+        self._reread = False
+        self._known.load(interfaces.values(), entries)
+        self._look_again()
+        for event in held:
+            self._apply(event)
+
+    async def _look(self, node: WatchedNode) -> None:
+        """Find out where frames to a node go; make the kernel find out what it does not know."""
+        node.look_at = trio.current_time() + REFRESH_S
+        try:
+            route = await self._nl.route_to(node.address)
+        except NetlinkError as error:
+            route, node.problem = None, str(error)
+        if self._nodes.get(node.address) is not node:
+            return  # forgotten meanwhile
+        node.route = route
+        if route is not None:
+            self._aim(node, (route.ifindex, route.gateway or node.address))
+            await self._keep(node)
+        if self._nodes.get(node.address) is node:
+            self._settle(node)
+
+    async def _keep(self, node: WatchedNode) -> None:
+        """Have the kernel resolve a node's neighbour, unless it has it and keeps it."""
+        target = node.target
+        if target is None or node.is_static:
+            return
+        if target not in self._kept or target not in self._known.macs:
+            try:
+                await self._nl.probe(*target)
+            except NetlinkError as error:
+                log.debug("neighbour_not_probed", address=str(target[1]), error=str(error))
+            else:
+                self._kept.add(target)
+
+    async def _look_for_client(self, address: IPAddress) -> None:
+        try:
+            route = await self._nl.route_to(address)
+            target = (route.ifindex, route.gateway or address)
+            # A gateway serves many clients, so it is kept; a lone client is not.
+            await self._nl.probe(*target, keep=route.gateway is not None)
+        except NetlinkError as error:
+            log.debug("client_not_resolved", address=str(address), error=str(error))
+
+    async def _release(self, target: Target) -> None:
+        if self._by_target.get(target):
+            return
+        self._kept.discard(target)
+        try:
+            await self._nl.release(*target)
+        except NetlinkError as error:
+            log.debug("neighbour_not_released", address=str(target[1]), error=str(error))
+
+    # what happened
+
+    def _apply(self, event: NetlinkEvent) -> None:
+        if self._held is not None:
+            # So many that some may be missed are as good as an overflow.
+            event = event if len(self._held) < HELD_EVENTS else Overflow()
+            self._held[HELD_EVENTS:] = [event]
+            return
+        match event:
+            case NeighbourChanged():
+                self._neighbour_changed(event)
+            case LinkChanged():
+                if self._known.link_changed(event):
+                    self._look_again()
+                    self._invalidate_soon()
+            case RouteChanged():
+                affected = affected_by(event)
+                if affected is not None:
+                    self._look_again(affected)
+                    self._invalidate_soon()
+            case Overflow():
+                log.info("netlink_overflow")
+                self._reread = True
+                self._invalidate_soon()
+
+    def _neighbour_changed(self, event: NeighbourChanged) -> None:
+        matters, wrong = self._known.neighbour_changed(event)
+        if not matters:
+            return
+        if wrong is not None and self._next_hops.invalidate_clients(event.ifindex, wrong):
+            self._on_next_hops()
+        for address in tuple(self._by_target.get((event.ifindex, event.address), ())):
+            node = self._nodes.get(address)
+            if node is None:
+                continue  # a callback forgot it
+            if self._known.find(node) is None:
+                node.look_at = -math.inf
+                self._wakeup.set()
+            else:
+                self._settle(node)
+
+    def _look_again(self, which: Callable[[IPAddress], bool] = lambda _: True) -> None:
+        for node in self._nodes.values():
+            if which(node.address):
+                node.look_at = -math.inf
+        self._wakeup.set()
+
+    def _invalidate_soon(self) -> None:
+        self._invalidate_at = max(trio.current_time(), self._invalidated_at + INVALIDATE_S)
+        self._wakeup.set()
+
+    def _invalidate(self) -> None:
+        self._invalidate_at = math.inf
+        self._invalidated_at = trio.current_time()
+        if self._next_hops.invalidate_clients():
+            self._on_next_hops()
+
+    # what is decided
+
+    def _aim(self, node: WatchedNode, target: Target | None) -> None:
+        """Note where a node's frames go; what nobody needs any more is released."""
+        old = node.target
+        if old == target:
+            return
+        node.target = target
+        if target is not None and node.static_mac is not None and not node.is_static:
+            log.warning("static_mac_ignored", node=str(node.address), gateway=str(target[1]))
+        if old is not None:
+            users = self._by_target[old]
+            users.discard(node.address)
+            if not users:
+                del self._by_target[old]
+                if old in self._kept:
+                    self._to_release.add(old)
+        if target is not None:
+            self._by_target.setdefault(target, set()).add(node.address)
+
+    def _settle(self, node: WatchedNode) -> None:
+        """Bring a node's next hop in line with what is known; lost ones are given some time."""
+        hop = self._known.find(node)
+        now = trio.current_time()
+        if hop is not None:
+            node.attempts, node.lost_at = 0, math.inf
+        else:
+            node.attempts += 1
+            wait = backoff_s(node.attempts, first_s=PROBE_FIRST_S, most_s=PROBE_MOST_S)
+            node.lost_at = min(node.lost_at, now + LOST_S)
+            node.look_at = min(node.look_at, now + wait)
+            if node.hop is not None and now < node.lost_at:
+                node.look_at = min(node.look_at, node.lost_at)
+                return
+        if hop != node.hop:
+            self._set(node, hop)
+
+    def _set(self, node: WatchedNode, hop: NextHop | None) -> None:
+        node.hop = hop
+        index = self._next_hops.set_node(node.address, hop)
+        if hop is not None and not index:
+            node.problem = "no room for its next hop: too many nodes and gateways"
+            log.error("next_hops_full", node=str(node.address))
+        elif hop is None:
+            log.warning("node_unresolved", node=str(node.address), reason=node.problem)
+        else:
+            log.debug("node_resolved", node=str(node.address), mac=hop.dst_mac)
+        self._on_change(
+            node.address, hop if index else None, hop.dst_mac if hop and index else None
+        )
