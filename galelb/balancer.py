@@ -13,9 +13,10 @@ import trio
 from galelb.api.server import ApiServer
 from galelb.balancer_view import RunningView
 from galelb.config_digest import digest as config_digest
-from galelb.controller import Controller
+from galelb.controller import Controller, Served
 from galelb.datapath import Generation, KernelDataPath
 from galelb.deployment import Deployment
+from galelb.errors import ConfigError, GaleError
 from galelb.health import HealthSettings, NodeHealth
 from galelb.identity import Numbering
 from galelb.interfaces import InterfaceWatch
@@ -24,6 +25,7 @@ from galelb.limits import MAX_NODES, MAX_SERVICES, limits_for
 from galelb.netlink import Netlink, open_netlink
 from galelb.next_hops import NextHopTable
 from galelb.nodes import NodeDesk
+from galelb.reload import fixed_changes
 from galelb.resolver import NodeResolver
 from galelb.saver import StateSaver
 from galelb.sources import BalancerContext
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Balancer"]
 
 log = structlog.get_logger("galelb.balancer")
-
-_MAX_PLAIN_MTU = 3498
-"""Above this, native XDP needs programs that declare fragment support (one page per frame)."""
 
 
 class Balancer:
@@ -84,6 +83,9 @@ class Balancer:
         )
         self._resolver: NodeResolver | None = None
         self._deployment: Deployment | None = None
+        self._forwarder_work = trio.CancelScope()
+        self._switched = trio.Event()
+        self._reloading = trio.Lock()
         self._ready = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -167,11 +169,67 @@ class Balancer:
                 self._saver.wake,
             ),
         ]
-        served = self._controller.served
-        for forwarder in served.forwarders.values():
-            components += forwarder.components(self._datapath, served.host)
         for component in components:
             await core.start(component.run)
+        await core.start(self._run_forwarders)
+
+    async def _run_forwarders(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run the forwarders' own background work, anew for each generation."""
+        while True:
+            served = self._controller.served
+            with trio.CancelScope() as self._forwarder_work:
+                async with trio.open_nursery() as nursery:
+                    for forwarder in served.forwarders.values():
+                        for component in forwarder.components(self._datapath, served.host):
+                            await nursery.start(component.run)
+                    task_status.started()
+                    await trio.sleep_forever()
+            task_status = trio.TASK_STATUS_IGNORED
+            await self._switched.wait()
+
+    # reload
+
+    async def reload(self, config: BalancerConfig) -> None:
+        """Go on with another configuration; maps, flows and nodes stay.
+
+        Raises GaleError, and nothing changed, when it cannot be used while running.
+        """
+        async with self._reloading:
+            if self._deployment is None or not self._ready:
+                raise GaleError("the balancer is still starting")
+            if fixed := fixed_changes(self.config, config):
+                raise ConfigError([f"{config.path}: {text}" for text in fixed])
+            request = await self._deployment.prepare(config)
+            generation = await self._deployment.load(request)
+            await self._switch(self._deployment, generation, config)
+
+    async def _switch(
+        self, deployment: Deployment, generation: Generation, config: BalancerConfig
+    ) -> None:
+        self._switched = trio.Event()
+        self._forwarder_work.cancel()
+        try:
+            self._set_nodes(config)
+            self.config = config
+            await deployment.go_live(generation)
+        finally:
+            self._switched.set()
+        await self._saver.save()
+        log.info("reloaded", services=len(generation.request.services))
+
+    def _set_nodes(self, config: BalancerConfig) -> None:
+        """Add static nodes that are new, forget those that are gone, take over settings."""
+        now = trio.current_time()
+        self._health.reconfigure(_health_settings(config), now)
+        kept = {section.ip for section in config.nodes}
+        for section in self.config.nodes:
+            if section.ip not in kept:
+                self._health.remove(section.ip, now)
+                self._resolver_in_use.forget(section.ip)
+        for section in config.nodes:
+            self._desk.add_static(section.node())
+            self._resolver_in_use.watch(section.ip, section.mac)
+        self._desk.settle()
 
     # run
 
@@ -221,7 +279,7 @@ class Balancer:
         )
         return ApiServer(
             view,
-            addresses=private.addresses,
+            addresses=_not_for_clients(private, served),
             port=self.config.private_interface.api_port,
             directory=self.directory,
             ifindex=private.ifindex,
@@ -235,6 +293,11 @@ class Balancer:
             node_gone=self._desk.lost,
             nodes=self._health.records,
         )
+
+    @property
+    def _resolver_in_use(self) -> NodeResolver:
+        assert self._resolver is not None
+        return self._resolver
 
     # what others tell us
 
@@ -275,6 +338,18 @@ class Balancer:
             tables=self._tables.regions(),
             slots_pin=self._datapath.generation.pin_name("gale_slots"),
         )
+
+
+def _not_for_clients(private: Interface, served: Served) -> tuple[IPAddress, ...]:
+    """Return the private addresses without VIPs, which clients reach if one interface does all.
+
+    When there is no other address, the API is where it is expected, and says so.
+    """
+    vips = {service.vip for service in served.services.values()}
+    addresses = tuple(a for a in private.addresses if a not in vips)
+    if not addresses:
+        log.warning("api_on_vip", addresses=[str(a) for a in private.addresses])
+    return addresses or private.addresses
 
 
 def _health_settings(config: BalancerConfig) -> HealthSettings:

@@ -67,16 +67,32 @@ def run_command(
     with _only_one(loaded.instance.directory):
         pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
-        trio.run(_run_until_signal, balancer)
+        trio.run(_run_until_signal, balancer, select)
 
 
-async def _run_until_signal(balancer: Balancer) -> None:
+async def _run_until_signal(balancer: Balancer, select: tuple[str, ...]) -> None:
     import trio
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, balancer)
+        nursery.start_soon(_reload_on_hangup, balancer, select)
         await balancer.run()
         nursery.cancel_scope.cancel()
+
+
+async def _reload_on_hangup(balancer: Balancer, select: tuple[str, ...]) -> None:
+    """SIGHUP rereads the file; one that cannot be used changes nothing and is logged."""
+    import trio
+
+    from galelb.config import load_balancer_config
+
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            try:
+                config = load_balancer_config(balancer.config.path, balancer.plugins, select)
+                await balancer.reload(config)
+            except GaleError as error:
+                log.error("not_reloaded", reason=str(error))  # noqa: TRY400 - for users
 
 
 async def _watch_signals(balancer: Balancer) -> None:
