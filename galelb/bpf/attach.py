@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 
@@ -91,16 +92,19 @@ def _name(number: int) -> str:
         return ""  # gone meanwhile, or not for us to see
 
 
-def program_id(program: int | os.PathLike[str]) -> int:
-    """Return the kernel's id of a program, given as fd or pin."""
-    with _opened(program) as fd:
+def program_id(pin: Path) -> int:
+    """Return the kernel's id of a pinned program; raises OSError."""
+    fd = syscalls.obj_get(pin)
+    try:
         return syscalls.program_info(fd).id
+    finally:
+        os.close(fd)
 
 
 def attach_xdp(
     ifindex: int,
     name: str,
-    program: int | os.PathLike[str],
+    program: int | Path,
     mode: XdpMode,
     *,
     replace_fd: int | None = None,
@@ -118,7 +122,7 @@ def attach_xdp(
     if current is not None and current.mode is not mode:
         detach_xdp(ifindex, name)
         current = None
-    with _opened(program) as fd:
+    with _opened(program, name, mode) as fd:
         if current is None:
             _attach(ifindex, name, mode, fd, _IF_NOEXIST, None)
         elif replace_fd is not None:
@@ -180,11 +184,15 @@ def _foreign(name: str, mode: XdpMode, current: XdpState) -> AttachError:
 
 
 @contextlib.contextmanager
-def _opened(program: int | os.PathLike[str]) -> Iterator[int]:
+def _opened(program: int | Path, name: str, mode: XdpMode) -> Iterator[int]:
     if isinstance(program, int):
         yield program
         return
-    fd = syscalls.obj_get(os.fspath(program))
+    try:
+        fd = syscalls.obj_get(program)
+    except OSError as error:
+        why = f"cannot open the program {program}: {error.strerror}"
+        raise AttachError(name, mode.value, why, code=error.errno or 0) from None
     try:
         yield fd
     finally:

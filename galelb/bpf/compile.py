@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from galelb.bpf.layout import MapLayout, MapType, ProgramLayout
 from galelb.errors import CompileError, EnvironmentProblem, MapError, VerifierError
 
 __all__ = ["Compiled", "Unit", "compile_units", "forget_old", "kernel_folder"]
+
+_PIN = re.compile(r"^\w+(-\w+)?-[0-9a-f]{12}$")
 
 
 @attrs.frozen
@@ -97,7 +100,7 @@ def forget_old(pin_dir: Path, keep: Compiled, *, maps: bool = False) -> list[Pat
     kept = {m.pin for m in keep.maps.values()} | {p.pin for p in keep.programs.values()}
     removed = []
     for path in sorted(pin_dir.iterdir()):
-        if path in kept or not path.is_file() or not (maps or _is_code(path)):
+        if path in kept or not _PIN.match(path.name) or not (maps or _is_code(path)):
             continue
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

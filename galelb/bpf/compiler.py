@@ -125,7 +125,7 @@ class Module:
         try:
             function = self._bpf.load_func(name.encode(), _PROGRAM_TYPES[kind])
         except Exception as error:  # bcc raises nothing more precise
-            raise _load_failure(name, error, self._output.take()) from None
+            raise self._load_failure(name, error) from None
         if kind == "xdp" and self._unit["frags"]:
             message = (
                 f"{name}: the kernel has no XDP with fragments (needs 5.18), or one of its"
@@ -138,24 +138,24 @@ class Module:
         try:
             return bytes(self._bpf.dump_func(name.encode()))
         except Exception as error:  # bcc raises nothing more precise
-            raise _load_failure(name, error, self._output.take()) from None
+            raise self._load_failure(name, error) from None
+
+    def _load_failure(self, name: str, error: Exception) -> Failure:
+        printed = self._output.take()
+        if "Unknown program" in str(error):
+            return Failure("compile", f"no function {name} is defined")
+        problem = diagnostics.refused_by_environment(str(error) + printed)
+        if problem is not None or "super-user" in str(error):
+            return Failure("environment", problem or "loading BPF programs needs root")
+        message = diagnostics.verifier_message(name, printed, self._unit["text"])
+        return Failure("verifier", message, diagnostics.tail(printed))
 
 
 def _compile_failure(printed: str) -> Failure:
     problem = diagnostics.refused_by_environment(printed)
-    if problem is not None and ": error: " not in printed:
+    if problem is not None:
         return Failure("environment", problem)
     return Failure("compile", diagnostics.clang_message(printed), diagnostics.tail(printed))
-
-
-def _load_failure(name: str, error: Exception, printed: str) -> Failure:
-    if "Unknown program" in str(error):
-        return Failure("compile", f"no function {name} is defined")
-    problem = diagnostics.refused_by_environment(str(error) + printed)
-    if problem is not None or "super-user" in str(error):
-        return Failure("environment", problem or "loading BPF programs needs root")
-    message = diagnostics.verifier_message(name, printed)
-    return Failure("verifier", message, diagnostics.tail(printed))
 
 
 def _pin(fd: int, path: str) -> dict[str, Any]:

@@ -196,15 +196,16 @@ def _render_map(one: _MapLine, pin: Path) -> str:
 
 
 def _rewrite(part: Part, rewrites: Mapping[tuple[str, int], str]) -> str:
-    """Return the part's text with its map lines replaced; line numbers stay."""
-    numbers = {number for name, number in rewrites if name == part.name}
-    if not numbers:
-        return part.text
+    """Return the part's text with its map lines replaced; diagnostics show the old numbers."""
     lines = part.text.split("\n")
     plain = blank_comments(part.text).split("\n")
-    for number in numbers:
-        start = plain[number - 1].index("GALE_MAP")
-        end = len(plain[number - 1].rstrip())
-        line = lines[number - 1]
-        lines[number - 1] = line[:start] + rewrites[part.name, number] + line[end:]
-    return "\n".join(lines)
+    out: list[str] = []
+    for number, (line, bare) in enumerate(zip(lines, plain, strict=True), start=1):
+        if (part.name, number) in rewrites:
+            start, end = bare.index("GALE_MAP"), len(bare.rstrip())
+            line = line[:start] + rewrites[part.name, number] + line[end:]
+        out.append(line)
+        if bare.rstrip() == "{":
+            # bcc adds lines of its own up to a function's brace: count from here again.
+            out.append(f'#line {number + 1} "{part.name}"')
+    return "\n".join(out)

@@ -8,12 +8,13 @@ import re
 __all__ = ["clang_message", "refused_by_environment", "tail", "verifier_message"]
 
 _ERROR = re.compile(r"^(?P<where>[^:\n]+:\d+):\d+: (?:fatal )?error: (?P<what>.*)$", re.MULTILINE)
+_LINE = re.compile(r'^#line (\d+) "(.*)"$')
 _SOURCE = re.compile(r"^; (?P<code>.*?)(?: @ (?P<where>\S+:\d+))?$")
 _STATISTICS = re.compile(r"^(processed \d+ insns|verification time|stack depth|HINT: |$)")
 _MAX_ERRORS = 10
 _LOG_LINES = 30
 _ENVIRONMENT = (
-    ("is not in a bpf fs", "the folder for pins is not on a bpffs"),
+    ("is not on BPF FS", "the folder for pins is not on a bpffs"),
     ("Operation not permitted", "the kernel refuses BPF to this user: run as root"),
     ("Cannot allocate memory", "not enough memory for the maps"),
 )
@@ -23,7 +24,8 @@ def refused_by_environment(output: str) -> str | None:
     """Return why the machine, not the program, is at fault; None if nothing says so."""
     for sign, meaning in _ENVIRONMENT:
         if sign in output:
-            return f"{meaning} ({_last_line(output)})"
+            said = next(line for line in output.splitlines() if sign in line)
+            return f"{meaning} ({said.strip()})"
     return None
 
 
@@ -37,18 +39,35 @@ def clang_message(output: str) -> str:
     return "\n".join(unique[:_MAX_ERRORS] + more)
 
 
-def verifier_message(program: str, log: str) -> str:
-    """Return one sentence: where in C the verifier stopped, and what it said last."""
-    where, reason = "", ""
+def verifier_message(program: str, log: str, text: str = "") -> str:
+    """Return one sentence: where in C the verifier stopped, and what it said last.
+
+    `text` is the composition: the log of newer kernels tells a place but not what stands there.
+    """
+    where, code, reason = "", "", ""
     for line in log.splitlines():
         source = _SOURCE.match(line)
         if source is not None:
-            code = source["code"].strip()
-            where = f"{source['where']}: {code}" if source["where"] else code
+            where, code = source["where"] or "", source["code"].strip()
         elif not _STATISTICS.match(line):
             reason = line.strip()
-    place = f" at `{where}`" if where else ""
-    return f"the verifier refused {program}{place}: {reason or 'without a reason'}"
+    code = code or _source_lines(text).get(where, "").strip()
+    place = ": ".join(filter(None, [where, code]))
+    return f"the verifier refused {program}{f' at {place}' if place else ''}: {reason or 'why?'}"
+
+
+def _source_lines(text: str) -> dict[str, str]:
+    """Return the lines of a composition by `file:line`."""
+    lines: dict[str, str] = {}
+    name, number = "", 0
+    for line in text.split("\n"):
+        match = _LINE.match(line)
+        if match is not None:
+            name, number = match.group(2), int(match.group(1))
+            continue
+        lines[f"{name}:{number}"] = line
+        number += 1
+    return lines
 
 
 def tail(log: str) -> str:
@@ -58,8 +77,3 @@ def tail(log: str) -> str:
 
 def _tail(output: str) -> str:
     return "\n".join(output.strip().splitlines()[-5:])
-
-
-def _last_line(output: str) -> str:
-    lines = output.strip().splitlines()
-    return lines[-1].strip() if lines else ""

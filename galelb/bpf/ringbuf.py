@@ -6,7 +6,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 
 import trio
@@ -98,13 +97,21 @@ class RingBuffer:
         return int(struct.unpack_from("Q", page)[0])
 
 
-async def events(ring: RingBuffer) -> AsyncIterator[Any]:
-    """Yield decoded records as they come, for ever; checkpoints, cancellable."""
-    while True:
-        batch = ring.drain()
-        if not batch:
-            await trio.lowlevel.wait_readable(ring.fileno())
-            continue
-        for record in batch:
-            yield ring.decode(record)
-        await trio.lowlevel.checkpoint()
+class events:  # noqa: N801 - used like a function: `async for event in events(ring)`
+    """Yields decoded records as they come, for ever; checkpoints, cancellable."""
+
+    def __init__(self, ring: RingBuffer) -> None:
+        self._ring = ring
+        self._batch: list[bytes] = []
+
+    def __aiter__(self) -> events:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._batch:
+            self._batch = self._ring.drain()[::-1]
+            if self._batch:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._ring.fileno())
+        return self._ring.decode(self._batch.pop())

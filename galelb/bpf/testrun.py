@@ -80,7 +80,14 @@ def _run(prog_fd: int, packet: bytes, context: bytes | None, repeat: int) -> Run
     attributes = ctypes.create_string_buffer(
         struct.pack(
             "IIIIQQIIIIQQIII",
-            *(prog_fd, 0, len(packet), len(data_out), pointer(data_in), pointer(data_out)),
+            *(
+                prog_fd & 0xFFFFFFFF,
+                0,
+                len(packet),
+                len(data_out),
+                pointer(data_in),
+                pointer(data_out),
+            ),
             *(repeat, 0, len(context) if context else 0, 0, pointer(context_in), 0),
             *(0, 0, 0),
         ),
