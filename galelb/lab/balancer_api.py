@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a balancer of the lab over its API socket which nodes it uses."""
+"""Asks a balancer of the lab over its API socket how it is and which nodes it uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from galelb.lab.hosts import Host
 from galelb.lab.http_client import FetchError, HttpConnection
 
-__all__ = ["routable_nodes"]
+__all__ = ["routable_nodes", "status"]
 
 _TIMEOUT_S = 2.0
 
@@ -21,6 +21,11 @@ async def routable_nodes(balancer: Host) -> frozenset[str]:
     """
     data = await _get(balancer, "/v1/nodes")
     return frozenset(node["address"] for node in data["nodes"] if node["takes_new_flows"])
+
+
+async def status(balancer: Host) -> dict[str, Any]:
+    """Return the balancer's own view of itself, as `galelb status --json` prints it."""
+    return await _get(balancer, "/v1/status")
 
 
 async def _get(balancer: Host, path: str) -> dict[str, Any]:

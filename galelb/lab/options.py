@@ -53,14 +53,12 @@ def make_spec(
     **counts: Any,
 ) -> LabSpec:
     """Return the spec for these options. Raises ConfigError."""
-    from galelb.lab.state import new_prefix
+    from galelb.lab.state import new_spec
 
     if ipv6 and dual:
         raise click.UsageError("--dual has IPv6 already: give one of --ipv6 and --dual")
-    prefix = new_prefix()
-    return LabSpec(
-        name=name or prefix,
-        prefix=prefix,
+    return new_spec(
+        name,
         weights=_weights(weights) if weights else (),
         ipv4=not ipv6,
         ipv6=ipv6 or dual,

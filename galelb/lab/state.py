@@ -20,7 +20,7 @@ from galelb.lab.processes import Process, is_alive, this_process
 from galelb.lab.spec import LabSpec
 from galelb.lab.topology import NETNS_DIR
 
-__all__ = ["LabState", "find_lab", "labs", "locked", "new_prefix"]
+__all__ = ["LabState", "find_lab", "labs", "locked", "new_prefix", "new_spec"]
 
 
 @attrs.define(kw_only=True)
@@ -130,6 +130,12 @@ def new_prefix() -> str:
         prefix = f"gale{secrets.token_hex(2)}"
         if not any(NETNS_DIR.glob(f"{prefix}-*")):
             return prefix
+
+
+def new_spec(name: str | None = None, **values: Any) -> LabSpec:
+    """Return a spec with a fresh prefix, which is its name too unless one is given."""
+    prefix = new_prefix()
+    return LabSpec(name=name or prefix, prefix=prefix, **values)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,10 @@ def print_lab(state: LabState, *, as_json: bool) -> None:
         where = _authority(entry)
         console.print(f"VIP {where} {entry['protocol']}, service {entry['service']}")
     option = f" --name {lab['name']}"
-    console.print(f"\ntry:   galelb lab exec{option} client1 -- curl -s http://{_authority(vip)}/")
+    console.print(
+        f"\ntry:   galelb lab exec{option} client1 -- curl -s http://{_authority(vip)}/",
+        soft_wrap=True,
+    )
     console.print(f"end:   galelb lab down {lab['name']}")
 
 

@@ -82,6 +82,17 @@ class Tally:
             self._recent.popleft()
         return len(self._recent) / _RATE_OVER_S
 
+    @property
+    def dead(self) -> frozenset[str]:
+        """Hosts that were killed and have not recovered."""
+        dead: set[str] = set()
+        for window in self.windows:
+            if window.event == "node_return" and window.recovered is not None:
+                dead.discard(window.host)
+            elif window.event != "node_return":
+                dead.add(window.host)
+        return frozenset(dead)
+
     def failures_in(self, window: Window) -> list[Result]:
         """Return the failures that this event explains (the first that does takes them)."""
         return [failure for failure in self._failures if self._window_of(failure) is window]

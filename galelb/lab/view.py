@@ -60,6 +60,8 @@ class DemoView:
         """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
+            for line in self._lines:
+                self._console.print(line, markup=False)
 
     def say(self, line: str) -> None:
         """Show one line about an event."""
@@ -85,24 +87,31 @@ class DemoView:
 
     def _picture(self) -> RenderableType:
         tally, spec = self._tally, self._plan.spec
-        head = Text.assemble(
-            ("galelb lab ", "bold"),
-            f"{spec.plugin}: {spec.clients} clients, {spec.balancers} balancers, ",
-            f"{spec.nodes} nodes   ",
-            (f"{tally.rate(time.monotonic()):.0f} requests/s", "bold cyan"),
-            f"   {tally.requests} requests, {tally.downloads} downloads, ",
-            (f"{tally.failures} failed", "red" if tally.failures else "green"),
+        unexplained = len(tally.unexplained) + len(tally.broken)
+        title = Text.assemble(
+            ("galelb lab", "bold"),
+            f"   {spec.plugin}   clients {spec.clients}, balancers {spec.balancers}, ",
+            f"nodes {spec.nodes}",
         )
-        return Group(head, Text(), self._bars(), Text(), *(Text(line) for line in self._lines))
+        counts = Text.assemble(
+            (f"{tally.rate(time.monotonic()):4.0f} requests/s", "bold cyan"),
+            f"   requests {tally.requests}   downloads {tally.downloads}   ",
+            (f"failed {tally.failures}, ", "yellow" if tally.failures else ""),
+            (f"of these without a reason {unexplained}", "bold red" if unexplained else "green"),
+        )
+        lines = (Text(line) for line in self._lines)
+        return Group(title, counts, Text(), self._bars(), Text(), *lines)
 
     def _bars(self) -> Table:
         table = Table.grid(padding=(0, 1))
         most = max(1.0, *self._rates.values()) if self._rates else 1.0
         for node in self._plan.of(Role.NODE):
             rate = self._rates.get(node.name, 0.0)
+            dead = node.name in self._tally.dead
             bar = Bar(most, 0, rate, width=_BAR_WIDTH, color="cyan")
+            name = Text(node.name, "bold red" if dead else "")
             count = f"{self._tally.per_node[node.name]:7d}"
-            table.add_row(node.name, bar, f"{rate:5.0f}/s", Text(count, "dim"))
+            table.add_row(name, bar, f"{rate:5.0f}/s", Text(count, "dim"))
         return table
 
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thousand connections stay open for a minute while another node comes and goes."""
+
+from collections import Counter
+
+import trio
+
+from galelb.lab.clients import run_load
+from galelb.lab.http_client import Target
+from galelb.lab.jobs import Held, Result
+from galelb.lab.lab import kill_host, start_host
+from galelb.lab.ready import wait_routable
+from galelb.lab.session import open_lab
+from galelb.lab.state import LabState, new_spec
+
+CONNECTIONS = 1000
+DURATION_S = 60.0
+
+
+async def come_and_go(state: LabState, scope: trio.CancelScope) -> None:
+    node = state.plan.host("node4")
+    with scope:
+        while True:
+            start_host(state, node)
+            await wait_routable(state)
+            await trio.sleep(2)
+            kill_host(state, node)
+            await trio.sleep(2)
+
+
+async def test_held_connections_survive_changes_of_other_nodes() -> None:
+    results: list[Result] = []
+    async with open_lab(new_spec(nodes=4)) as state:
+        # Nobody can hold a connection through a node that dies, so it is dead at first.
+        kill_host(state, state.plan.host("node4"))
+        await trio.sleep(2)
+        (vip,) = state.plan.vips
+        job = Held(
+            targets=(Target(vip.address, vip.port),),
+            connections=CONNECTIONS,
+            duration_s=DURATION_S,
+        )
+        changes = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_and_go_later, state, changes)
+            await run_load(state.plan.host("client1"), [job], results.append, trio.Event())
+            changes.cancel()
+
+    assert Counter() == Counter(result.error for result in results if result.error)
+    assert len(results) == CONNECTIONS
+    assert {"node1", "node2", "node3"} == {result.node for result in results}
+
+
+async def come_and_go_later(state: LabState, changes: trio.CancelScope) -> None:
+    # All connections are open by then; each lasts for DURATION_S from its own opening.
+    await trio.sleep(DURATION_S / 6)
+    await come_and_go(state, changes)
