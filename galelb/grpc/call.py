@@ -62,7 +62,7 @@ class Call:
         """
         await trio.lowlevel.checkpoint()
         while not self._messages:
-            if self._remote_ended and (self._link.server_side or self._failure is None):
+            if self._remote_ended and (self._failure is None or self._heard_all):
                 return None
             if self._failure is not None:
                 raise CallError(self._failure.code, self._failure.message)
@@ -166,7 +166,10 @@ class Call:
         """Note that the other side is done."""
         self._remote_ended = True
         if self._reader.unfinished:
-            self.fail(CallError(StatusCode.INTERNAL, "the call ended within a message"))
+            error = CallError(StatusCode.INTERNAL, "the call ended within a message")
+            if self._link.server_side:
+                self.finish(error.code, error.message)
+            self.fail(error)
         elif not self._link.server_side:
             if not self._local_ended:
                 self._local_ended = True
@@ -186,6 +189,14 @@ class Call:
     @property
     def _over(self) -> bool:
         return self._failure is not None or self._local_ended or self._link.closed is not None
+
+    @property
+    def _heard_all(self) -> bool:
+        """Whether the other side had its say, whatever happened to the call after that.
+
+        Not at the client: there the status, which comes last, is what counts.
+        """
+        return self._link.server_side and not self._reader.unfinished
 
     def _room(self) -> int:
         """Return how many bytes may be sent now."""
