@@ -9,7 +9,7 @@ from galelb.lab.clients import run_load
 from galelb.lab.http_client import Target
 from galelb.lab.jobs import Held, Result
 from galelb.lab.lab import kill_host, start_host
-from galelb.lab.ready import wait_routable
+from galelb.lab.ready import wait_routable, wait_unused
 from galelb.lab.session import open_lab
 from galelb.lab.state import LabState, new_spec
 
@@ -25,7 +25,7 @@ async def come_and_go(state: LabState, scope: trio.CancelScope) -> None:
             await wait_routable(state)
             await trio.sleep(2)
             kill_host(state, node)
-            await trio.sleep(2)
+            await wait_unused(state, node)
 
 
 async def test_held_connections_survive_changes_of_other_nodes() -> None:
@@ -33,7 +33,7 @@ async def test_held_connections_survive_changes_of_other_nodes() -> None:
     async with open_lab(new_spec(nodes=4)) as state:
         # Nobody can hold a connection through a node that dies, so it is dead at first.
         kill_host(state, state.plan.host("node4"))
-        await trio.sleep(2)
+        await wait_unused(state, state.plan.host("node4"))
         (vip,) = state.plan.vips
         job = Held(
             targets=(Target(vip.address, vip.port),),

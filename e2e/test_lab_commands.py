@@ -5,16 +5,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from galelb.lab.lab import take_down
 from galelb.lab.mounts import mounts_below
 from galelb.lab.processes import in_namespaces
+from galelb.lab.ready import wait_unused
 from galelb.lab.state import LabState, labs, new_spec
 from galelb.lab.topology import namespaces_of
 
@@ -68,7 +69,7 @@ def test_a_lab_from_up_to_down(name: str) -> None:
     assert json.loads(fetch(name, lab))["node"] in {"node1", "node2"}
 
     run("kill", "--name", name, "node2")
-    time.sleep(1.5)
+    trio.run(wait_unused, record(name), record(name).plan.host("node2"))
     assert json.loads(fetch(name, lab))["node"] == "node1"
     assert lab["hosts"] != json.loads(run("status", "--name", name, "--json"))["hosts"]
 

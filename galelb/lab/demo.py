@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import trio
 
-from galelb.lab.balancer_api import routable_nodes
 from galelb.lab.clients import run_load
 from galelb.lab.configs import CHECKS_TIMEOUT_S
 from galelb.lab.hosts import Host, Plan, Role
-from galelb.lab.http_client import FetchError, Target
+from galelb.lab.http_client import Target
 from galelb.lab.jobs import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
@@ -24,7 +22,7 @@ from galelb.lab.jobs import (
     Requests,
 )
 from galelb.lab.lab import kill_host, start_host
-from galelb.lab.ready import node_addresses
+from galelb.lab.ready import wait_unused
 from galelb.lab.state import LabState
 from galelb.lab.tally import Tally, Window
 from galelb.lab.topology import cut
@@ -55,7 +53,7 @@ _DOWNLOAD_SIZE, _DOWNLOAD_RATE = 1_250_000, 250_000
 
 @attrs.define
 class Demo:
-    """One run; `tally` and `log` may be looked at any time while `run` goes on."""
+    """One run; `tally` may be looked at while `run` goes on."""
 
     state: LabState
     tally: Tally
@@ -78,7 +76,7 @@ class Demo:
         self.say("clients send requests and downloads")
         await trio.sleep(_STEADY_S)
         node = plan.of(Role.NODE)[-1]
-        death = await self._kill_node(plan, node)
+        death = await self._kill_node(node)
         await trio.sleep(_DEAD_S)
         await self._return_node(node)
         out_s = time.monotonic() - death
@@ -88,12 +86,12 @@ class Demo:
         until = self.started + out_s / _SHARE_OF_OUTAGE - time.monotonic()
         await trio.sleep(min(max(_STEADY_S / 2, until), _LONGEST_TAIL_S))
 
-    async def _kill_node(self, plan: Plan, node: Host) -> float:
+    async def _kill_node(self, node: Host) -> float:
         window = self._open("node_kill", node)
         kill_host(self.state, node)
         self.say(f"{node.name}: agent and server killed (kill -9)")
         with trio.move_on_after(_DETECTION_S - _TABLE_WRITTEN_S):
-            await _poll(partial(self._unused, plan, node))
+            await wait_unused(self.state, node)
             window.recovered = time.monotonic()
             after = window.recovered - window.start
             self.say(f"{node.name}: out of the tables {after:.2f} s after its death")
@@ -106,8 +104,7 @@ class Demo:
         start_host(self.state, node)
         self.say(f"{node.name}: started again")
         with trio.move_on_after(_RETURN_TIMEOUT_S):
-            await _poll(partial(self._answers, node, window.start))
-            window.recovered = self.tally.last_seen(node.name)
+            window.recovered = await self._first_answer(node, window.start)
             after = window.recovered - window.start
             self.say(f"{node.name}: answers clients again after {after:.2f} s")
         window.end = time.monotonic()
@@ -125,29 +122,16 @@ class Demo:
         failed = len(self.tally.failures_in(window))
         self.say(f"{balancer.name}: clients go on through the other address, {failed} failed")
 
-    async def _unused(self, plan: Plan, node: Host) -> bool:
-        for balancer in plan.of(Role.BALANCER):
-            try:
-                if node_addresses(plan, node) & await routable_nodes(balancer):
-                    return False
-            except FetchError:
-                return False
-        return True
-
-    async def _answers(self, node: Host, since: float) -> bool:
-        return self.tally.last_seen(node.name) >= since
+    async def _first_answer(self, node: Host, since: float) -> float:
+        while True:
+            if self.tally.last_seen(node.name) >= since:
+                return self.tally.last_seen(node.name)
+            await trio.sleep(_POLL_S)
 
     def _open(self, event: str, host: Host, targets: frozenset[str] = frozenset()) -> Window:
         window = Window(event=event, host=host.name, start=time.monotonic(), targets=targets)
         self.tally.windows.append(window)
         return window
-
-
-async def _poll(condition: Callable[[], Awaitable[bool]]) -> None:
-    while True:
-        if await condition():
-            return
-        await trio.sleep(_POLL_S)
 
 
 def problems_of(result: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from galelb.lab.jobs import Job, Queries, Requests
 from galelb.lab.processes import is_alive, tail
 from galelb.lab.state import LabState
 
-__all__ = ["READY_TIMEOUT_S", "node_addresses", "wait_ready", "wait_routable"]
+__all__ = ["READY_TIMEOUT_S", "node_addresses", "wait_ready", "wait_routable", "wait_unused"]
 
 READY_TIMEOUT_S = 30.0
 """Generous: a slow machine compiles and starts a dozen Python processes at once."""
@@ -52,6 +52,26 @@ async def wait_routable(state: LabState, timeout_s: float = READY_TIMEOUT_S) -> 
             await trio.sleep(_POLL_S)
     hosts = [host for host in state.plan.hosts if host.role is not Role.CLIENT]
     raise LabError(f"not ready after {timeout_s:g} s: {'; '.join(missing)}\n{_logs(hosts)}")
+
+
+async def is_unused(state: LabState, node: Host) -> bool:
+    """Whether every balancer that runs gives no new flows to the node."""
+    addresses = node_addresses(state.plan, node)
+    for balancer in state.plan.of(Role.BALANCER):
+        try:
+            if balancer.name in state.running and addresses & await routable_nodes(balancer):
+                return False
+        except FetchError:
+            return False
+    return True
+
+
+async def wait_unused(state: LabState, node: Host) -> None:
+    """Return once no balancer gives new flows to the node."""
+    while True:
+        if await is_unused(state, node):
+            return
+        await trio.sleep(_POLL_S / 2)
 
 
 def node_addresses(plan: Plan, node: Host) -> frozenset[str]:
