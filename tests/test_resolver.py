@@ -150,7 +150,7 @@ def world():
 
 
 @pytest.fixture
-async def running(world, nursery, autojump_clock):
+async def running(world, nursery):
     """Run the resolver with NODE watched, alive and resolved."""
     world.kernel.alive[NODE] = MAC
     world.resolver.watch(NODE)
@@ -161,7 +161,7 @@ async def running(world, nursery, autojump_clock):
     return world
 
 
-async def test_a_node_is_asked_for_and_bound_before_it_is_told(running):
+async def test_a_node_is_asked_for_and_bound_before_it_is_told(running, autojump_clock):
     assert [(2, NODE, True)] == running.kernel.probes
     assert 0 != running.hops.node_index(NODE)
     assert hop() == running.resolver.hop(NODE)
@@ -178,7 +178,7 @@ async def test_a_known_neighbour_counts_at_once_and_is_kept(world, nursery, auto
     assert [(2, NODE, True)] == world.kernel.probes
 
 
-async def test_a_new_mac_is_told_without_asking_anybody(running):
+async def test_a_new_mac_is_told_without_asking_anybody(running, autojump_clock):
     asked = len(running.kernel.probes)
 
     running.kernel.neighbour(2, NODE, NEW_MAC)
@@ -188,7 +188,7 @@ async def test_a_new_mac_is_told_without_asking_anybody(running):
     assert asked == len(running.kernel.probes)
 
 
-async def test_the_same_mac_in_another_state_is_no_news(running):
+async def test_the_same_mac_in_another_state_is_no_news(running, autojump_clock):
     running.kernel.neighbour(2, NODE, MAC, NeighbourState.STALE)
     await settled()
 
@@ -221,7 +221,7 @@ async def test_a_node_that_comes_up_is_told_when_the_kernel_learns_it(
     assert [(NODE, hop(), MAC)] == world.told
 
 
-async def test_a_node_that_stops_answering_is_given_a_second(running):
+async def test_a_node_that_stops_answering_is_given_a_second(running, autojump_clock):
     del running.kernel.alive[NODE]
     start = trio.current_time()
 
@@ -238,7 +238,9 @@ async def test_a_node_that_stops_answering_is_given_a_second(running):
     assert 0 == running.hops.node_index(NODE)
 
 
-async def test_a_node_whose_entry_was_flushed_is_asked_again_and_never_lost(running):
+async def test_a_node_whose_entry_was_flushed_is_asked_again_and_never_lost(
+    running, autojump_clock
+):
     running.kernel.neighbour(2, NODE, None, NeighbourState.STALE, removed=True)
     await trio.sleep(10)
 
@@ -246,7 +248,7 @@ async def test_a_node_whose_entry_was_flushed_is_asked_again_and_never_lost(runn
     assert [(2, NODE, True)] * 2 == running.kernel.probes
 
 
-async def test_a_node_behind_a_gateway_uses_the_gateways_mac(running):
+async def test_a_node_behind_a_gateway_uses_the_gateways_mac(running, autojump_clock):
     running.kernel.alive[GATEWAY] = NEW_MAC
     running.kernel.routes[ip_network("192.0.2.0/24")] = Route(ifindex=2, gateway=GATEWAY, mtu=1400)
 
@@ -256,7 +258,7 @@ async def test_a_node_behind_a_gateway_uses_the_gateways_mac(running):
     assert [(FAR, hop(NEW_MAC, mtu=1400), NEW_MAC)] == running.told
 
 
-async def test_a_changed_route_moves_a_node_to_its_new_gateway(running):
+async def test_a_changed_route_moves_a_node_to_its_new_gateway(running, autojump_clock):
     running.kernel.alive[GATEWAY] = NEW_MAC
 
     running.kernel.route("10.0.0.2/32", Route(ifindex=2, gateway=GATEWAY))
@@ -266,7 +268,7 @@ async def test_a_changed_route_moves_a_node_to_its_new_gateway(running):
     assert [(2, NODE)] == running.kernel.released
 
 
-async def test_a_node_without_a_route_is_lost_and_says_why(running):
+async def test_a_node_without_a_route_is_lost_and_says_why(running, autojump_clock):
     running.kernel.route("10.0.0.0/24", None)
     await trio.sleep(LOST_S + 0.01)
 
@@ -279,7 +281,7 @@ async def test_a_node_without_a_route_is_lost_and_says_why(running):
     assert (NODE, hop(), MAC) == running.told[-1]
 
 
-async def test_routing_rules_that_nobody_announces_are_noticed_in_time(running):
+async def test_routing_rules_that_nobody_announces_are_noticed_in_time(running, autojump_clock):
     running.kernel.alive[GATEWAY] = NEW_MAC
     running.kernel.routes[ip_network("10.0.0.2/32")] = Route(ifindex=2, gateway=GATEWAY)
 
@@ -288,14 +290,14 @@ async def test_routing_rules_that_nobody_announces_are_noticed_in_time(running):
     assert [(NODE, hop(NEW_MAC), NEW_MAC)] == running.told
 
 
-async def test_a_links_new_mac_and_mtu_reach_its_nodes(running):
+async def test_a_links_new_mac_and_mtu_reach_its_nodes(running, autojump_clock):
     running.kernel.link(mac="02:00:00:00:00:0f", mtu=9000)
     await settled()
 
     assert [(NODE, hop(mtu=9000, src="02:00:00:00:00:0f"), MAC)] == running.told
 
 
-async def test_a_link_without_carrier_loses_its_nodes_until_it_returns(running):
+async def test_a_link_without_carrier_loses_its_nodes_until_it_returns(running, autojump_clock):
     running.kernel.link(up=False)
     await trio.sleep(LOST_S + 0.01)
 
@@ -308,7 +310,7 @@ async def test_a_link_without_carrier_loses_its_nodes_until_it_returns(running):
     assert (NODE, hop(), MAC) == running.told[-1]
 
 
-async def test_an_unchanged_link_is_no_news(running):
+async def test_an_unchanged_link_is_no_news(running, autojump_clock):
     index = running.learn()
 
     running.kernel.link()
@@ -330,7 +332,7 @@ async def test_a_configured_mac_is_believed_without_asking(world, nursery, autoj
     assert [] == world.kernel.probes
 
 
-async def test_a_configured_mac_can_change(running):
+async def test_a_configured_mac_can_change(running, autojump_clock):
     running.resolver.watch(NODE, NEW_MAC)
     await settled()
     running.resolver.watch(NODE, NEW_MAC)
@@ -340,7 +342,7 @@ async def test_a_configured_mac_can_change(running):
     assert [NEW_MAC, MAC] == [mac for _, _, mac in running.told]
 
 
-async def test_a_configured_mac_means_nothing_behind_a_gateway(running):
+async def test_a_configured_mac_means_nothing_behind_a_gateway(running, autojump_clock):
     running.kernel.alive[GATEWAY] = NEW_MAC
     running.kernel.routes[ip_network("192.0.2.0/24")] = Route(ifindex=2, gateway=GATEWAY)
 
@@ -352,7 +354,7 @@ async def test_a_configured_mac_means_nothing_behind_a_gateway(running):
     assert ["static_mac_ignored"] == [e["event"] for e in logs if e["log_level"] == "warning"]
 
 
-async def test_a_forgotten_node_is_released_and_not_told_of(running):
+async def test_a_forgotten_node_is_released_and_not_told_of(running, autojump_clock):
     running.resolver.forget(NODE)
     running.resolver.forget(OTHER)
     await settled()
@@ -366,7 +368,7 @@ async def test_a_forgotten_node_is_released_and_not_told_of(running):
     assert "not watched" == running.resolver.problem(NODE)
 
 
-async def test_a_gateway_is_released_with_its_last_node(running):
+async def test_a_gateway_is_released_with_its_last_node(running, autojump_clock):
     running.kernel.alive[GATEWAY] = NEW_MAC
     running.kernel.routes[ip_network("192.0.2.0/24")] = Route(ifindex=2, gateway=GATEWAY)
     for last in (7, 8):
@@ -394,7 +396,7 @@ async def test_a_node_forgotten_by_a_callback_does_no_harm(world, nursery, autoj
     assert world.resolver.hop(NODE) is None
 
 
-async def test_an_overflow_means_reading_everything_again(running):
+async def test_an_overflow_means_reading_everything_again(running, autojump_clock):
     running.learn()
     running.kernel.table[2, NODE] = NEW_MAC
 
@@ -406,7 +408,7 @@ async def test_an_overflow_means_reading_everything_again(running):
     assert 0 == running.clients()
 
 
-async def test_a_failed_read_is_tried_again(running):
+async def test_a_failed_read_is_tried_again(running, autojump_clock):
     async def refuse():
         running.kernel.interfaces = interfaces
         raise NetlinkError("no")
@@ -419,7 +421,7 @@ async def test_a_failed_read_is_tried_again(running):
     assert [(NODE, hop(NEW_MAC), NEW_MAC)] == running.told
 
 
-async def test_an_event_that_came_during_a_read_wins_over_what_was_read(running):
+async def test_an_event_that_came_during_a_read_wins_over_what_was_read(running, autojump_clock):
     async def stale():
         entries = await neighbours()
         running.kernel.neighbour(2, NODE, NEW_MAC)
@@ -440,7 +442,7 @@ async def test_an_event_that_came_during_a_read_wins_over_what_was_read(running)
 # clients
 
 
-async def test_a_route_change_withdraws_clients_and_says_so(running):
+async def test_a_route_change_withdraws_clients_and_says_so(running, autojump_clock):
     running.learn()
 
     running.kernel.route("198.51.100.0/24", Route(ifindex=2, gateway=GATEWAY))
@@ -450,7 +452,7 @@ async def test_a_route_change_withdraws_clients_and_says_so(running):
     assert 1 == running.rewrites
 
 
-async def test_a_storm_of_routes_withdraws_clients_a_few_times_only(running):
+async def test_a_storm_of_routes_withdraws_clients_a_few_times_only(running, autojump_clock):
     for prefix in range(200):
         running.learn()
         running.kernel.route(f"198.51.{prefix}.0/24", Route(ifindex=2, gateway=GATEWAY))
@@ -462,7 +464,9 @@ async def test_a_storm_of_routes_withdraws_clients_a_few_times_only(running):
 
 
 @pytest.mark.parametrize("prefix", ["fe80::/64", "ff00::/8"])
-async def test_routes_that_come_with_any_interface_withdraw_nothing(running, prefix):
+async def test_routes_that_come_with_any_interface_withdraw_nothing(
+    running, autojump_clock, prefix
+):
     running.learn()
 
     running.kernel.route(prefix, Route(ifindex=9))
@@ -471,7 +475,7 @@ async def test_routes_that_come_with_any_interface_withdraw_nothing(running, pre
     assert 1 == running.clients()
 
 
-async def test_a_gateway_with_a_new_mac_withdraws_the_old_one_only(running):
+async def test_a_gateway_with_a_new_mac_withdraws_the_old_one_only(running, autojump_clock):
     running.kernel.neighbour(2, GATEWAY, MAC)
     await settled()
     running.learn(MAC)
@@ -484,7 +488,7 @@ async def test_a_gateway_with_a_new_mac_withdraws_the_old_one_only(running):
     assert 1 == running.rewrites
 
 
-async def test_a_neighbour_that_was_dropped_for_its_age_withdraws_nothing(running):
+async def test_a_neighbour_that_was_dropped_for_its_age_withdraws_nothing(running, autojump_clock):
     running.kernel.neighbour(2, GATEWAY, NEW_MAC)
     await settled()
     running.learn()
@@ -495,7 +499,9 @@ async def test_a_neighbour_that_was_dropped_for_its_age_withdraws_nothing(runnin
     assert 1 == running.clients()
 
 
-async def test_waking_for_a_client_asks_for_its_gateway_at_growing_intervals(running):
+async def test_waking_for_a_client_asks_for_its_gateway_at_growing_intervals(
+    running, autojump_clock
+):
     running.kernel.probes.clear()
     running.kernel.routes[ip_network("0.0.0.0/0")] = Route(ifindex=2, gateway=GATEWAY)
 
@@ -508,14 +514,14 @@ async def test_waking_for_a_client_asks_for_its_gateway_at_growing_intervals(run
     assert 6 == len(running.kernel.probes)  # at 0, 0.2 and 0.6 s
 
 
-async def test_waking_for_a_client_without_a_route_is_harmless(running):
+async def test_waking_for_a_client_without_a_route_is_harmless(running, autojump_clock):
     running.resolver.wake(ip_address("2001:db8::1"))
     await settled()
 
     assert [(2, NODE, True)] == running.kernel.probes
 
 
-async def test_waking_for_a_node_looks_at_it_again(running):
+async def test_waking_for_a_node_looks_at_it_again(running, autojump_clock):
     running.kernel.routes[ip_network("10.0.0.2/32")] = Route(ifindex=2, mtu=1300)
 
     running.resolver.wake(NODE)
@@ -524,7 +530,7 @@ async def test_waking_for_a_node_looks_at_it_again(running):
     assert [(NODE, hop(mtu=1300), MAC)] == running.told
 
 
-async def test_a_crowd_of_clients_does_not_grow_without_bound(running):
+async def test_a_crowd_of_clients_does_not_grow_without_bound(running, autojump_clock):
     for address in range(5000):
         running.resolver.wake(ip_address(0x0A000100 + address))
     await settled()
