@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Call"]
 
+_MAX_BACKLOG = 64 * 1024
+"""Bytes behind a slow write, from which on messages that may be dropped are dropped."""
 _RACE = contextlib.suppress(h2.exceptions.ProtocolError)
 """The stream may have been closed by a frame that h2 has read and we have not seen yet."""
 
@@ -85,9 +87,8 @@ class Call:
             if room <= 0:
                 await self._link.room.wait()
                 continue
-            self._link.conn.send_data(self._id, data[:room])
+            self._put(data[:room])
             data = data[room:]
-            self._link.flush()
 
     def send_nowait(self, payload: bytes) -> bool:
         """Send a message if there is room for the whole of it, else drop it and return False.
@@ -96,11 +97,10 @@ class Call:
             CallError: the call is over.
         """
         data = encode_message(payload)
-        if self._room() < len(data):
+        if self._window() < len(data) or self._link.backlog > _MAX_BACKLOG:
             return False
         self._begin_answer()
-        self._link.conn.send_data(self._id, data)
-        self._link.flush()
+        self._put(data)
         return True
 
     def finish(self, code: StatusCode, message: str = "") -> None:
@@ -198,16 +198,24 @@ class Call:
         """
         return self._link.server_side and not self._reader.unfinished
 
+    def _put(self, data: bytes) -> None:
+        self._link.conn.send_data(self._id, data)
+        self._link.backlog += len(data)
+        self._link.flush()
+
     def _room(self) -> int:
-        """Return how many bytes may be sent now."""
+        """Return how many bytes may be sent now without piling up behind a slow write."""
+        window = self._window()
+        return 0 if self._link.writing else window
+
+    def _window(self) -> int:
+        """Return how many bytes the other side would take now in one frame."""
         if self._failure is not None:
             raise CallError(self._failure.code, self._failure.message)
         if self._link.closed is not None:
             raise CallError(StatusCode.UNAVAILABLE, self._link.closed)
         if self._local_ended:
             raise CallError(StatusCode.INTERNAL, "message after the end of the call")
-        if self._link.writing:
-            return 0
         conn = self._link.conn
         return min(conn.local_flow_control_window(self._id), conn.max_outbound_frame_size)
 

@@ -56,6 +56,8 @@ class Link:
         self.closed: str | None = None
         """Why the link is closed, None while it is open."""
         self.writing = False
+        self.backlog = 0
+        """Bytes of messages that wait for the write that goes on."""
         self.room = Signal()
         """Notified when more may be sent."""
         self._accept = accept
@@ -168,6 +170,7 @@ class Link:
                 await self._wake.wait()
                 continue
             self.writing = True
+            self.backlog = 0
             try:
                 with trio.fail_after(self.limits.write_timeout):
                     await self._stream.send_all(data)
