@@ -116,19 +116,14 @@ def attach_xdp(
     Raises AttachError: `code` is EEXIST for a foreign program, EOPNOTSUPP where the driver has
     no native XDP (fall back to generic then).
     """
-    current = query_xdp(ifindex)
-    if current is not None and not current.ours:
-        raise _foreign(name, mode, current)
-    if current is not None and current.mode is not mode:
-        detach_xdp(ifindex, name)
-        current = None
+    current = _ours(ifindex, name, mode)
     with _opened(program, name, mode) as fd:
         if current is None:
             _attach(ifindex, name, mode, fd, _IF_NOEXIST, None)
         elif replace_fd is not None:
             _attach(ifindex, name, mode, fd, _REPLACE, replace_fd)
         else:
-            with syscalls.program_by_id(current.program_id) as old:
+            with _current(current, name, mode) as old:
                 _attach(ifindex, name, mode, fd, _REPLACE, old)
 
 
@@ -143,9 +138,30 @@ def detach_xdp(ifindex: int, name: str, *, only: set[int] | None = None) -> bool
     if only is not None and current.program_id not in only:
         return False
     mode = current.mode or XdpMode.NATIVE
-    with syscalls.program_by_id(current.program_id) as old:
+    with _current(current, name, mode) as old:
         _attach(ifindex, name, mode, -1, _REPLACE, old)
     return True
+
+
+def _ours(ifindex: int, name: str, mode: XdpMode) -> XdpState | None:
+    """Return our program in this mode; detaches ours of the other, refuses somebody else's."""
+    current = query_xdp(ifindex)
+    if current is not None and not current.ours:
+        raise _foreign(name, mode, current)
+    if current is not None and current.mode is not mode:
+        detach_xdp(ifindex, name)
+        return None
+    return current
+
+
+@contextlib.contextmanager
+def _current(state: XdpState, name: str, mode: XdpMode) -> Iterator[int]:
+    try:
+        with syscalls.program_by_id(state.program_id) as fd:
+            yield fd
+    except OSError as error:
+        why = f"{error.strerror}: it was replaced meanwhile, try again"
+        raise AttachError(name, mode.value, why, code=error.errno or 0) from None
 
 
 def _attach(ifindex: int, name: str, mode: XdpMode, fd: int, flags: int, old: int | None) -> None:

@@ -85,6 +85,7 @@ def compile_units(
     known = [answer for answer in answers if answer is not None]
     if len(known) == len(units):
         return _compiled(units, known, pin_dir, cached=True)
+    _make_folder(pin_dir)
     fresh = _ask(units, pin_dir, python, timeout_s)
     for unit, answer in zip(units, fresh, strict=True):
         _write_cache(cache, unit, answer)
@@ -106,6 +107,13 @@ def forget_old(pin_dir: Path, keep: Compiled, *, maps: bool = False) -> list[Pat
             path.unlink()
             removed.append(path)
     return removed
+
+
+def _make_folder(pin_dir: Path) -> None:
+    try:
+        pin_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot make {pin_dir} for pins: {error.strerror}") from None
 
 
 def _is_code(path: Path) -> bool:

@@ -15,7 +15,6 @@ import ctypes
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class Output:
     """Collects what C libraries print on stdout and stderr while we work."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._file = os.fdopen(os.memfd_create("gale-compiler-output"), "w+b")
         os.dup2(self._file.fileno(), 1)
         os.dup2(self._file.fileno(), 2)
 

@@ -111,13 +111,12 @@ def compose(
     shapes = Shapes((line.text for line in lines), preprocessor.macros)
     maps = _find_maps(lines, preprocessor.macros)
     head = _render_defines(defines)
-    generation = digest(salt, head, *(text for part in parts for text in (part.name, part.text)))
+    generation = digest(salt, head, *(part.name + part.text for part in parts))
     pins = {m.name: pin_dir / f"{m.name}-{_shape(m, shapes, generation)}" for m in maps}
     rewrites = {(m.line.part, m.line.number): _render_map(m, pins[m.name]) for m in maps}
     body = "".join(f'#line 1 "{p.name}"\n{_rewrite(p, rewrites)}\n' for p in parts)
-    text = head + body
-    own = digest(text.replace(str(pin_dir), ""))
-    return Composition(text=text, digest=own, maps=pins, defines=dict(defines))
+    own = digest(head + body.replace(str(pin_dir), ""))
+    return Composition(text=head + body, digest=own, maps=pins, defines=dict(defines))
 
 
 def _check(parts: Sequence[Part], pin_dir: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import struct
 from collections.abc import Iterator
 
@@ -93,24 +94,27 @@ def lookup_batches(
     A bucket of a hash map that does not fit makes the batch grow.
     """
     place: Buffer | None = None
-    while True:
+    last = False
+    while not last:
         keys = ctypes.create_string_buffer(count * key_size)
         values = ctypes.create_string_buffer(count * value_size)
         after = ctypes.create_string_buffer(max(key_size, 8))
         attributes = _batch(fd, (place, after), keys, values, count)
-        last = False
-        try:
-            bpf(_LOOKUP_BATCH, attributes)
-        except OSError as error:
-            if error.errno == errno.ENOSPC and count < _MAX_BATCH:
-                count *= 2
-                continue
-            if error.errno != errno.ENOENT:
-                raise
-            last = True
+        code = _lookup_batch(attributes)
+        if code == errno.ENOSPC and count < _MAX_BATCH:
+            count *= 2
+            continue
+        if code not in (0, errno.ENOENT):
+            raise OSError(code, os.strerror(code))
         (done,) = struct.unpack_from("I", attributes, _COUNT_OFFSET)
-        if done:
-            yield memoryview(keys)[: done * key_size], memoryview(values)[: done * value_size]
-        if last:
-            return
-        place = after
+        yield memoryview(keys)[: done * key_size], memoryview(values)[: done * value_size]
+        last, place = code == errno.ENOENT, after
+
+
+def _lookup_batch(attributes: Buffer) -> int:
+    """Return 0, or the errno: ENOENT after the last batch."""
+    try:
+        bpf(_LOOKUP_BATCH, attributes)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

@@ -62,8 +62,8 @@ def run_tc(
 ) -> RunResult:
     """Run a TC program on a frame that starts with its Ethernet header; see run_xdp.
 
-    The kernel lets a test set no VLAN tag of the skb: send tags inside the frame (the kernel
-    takes the outermost off itself, as a network card does). Raises BpfError.
+    The kernel lets a test set neither the skb's VLAN tag nor a partial checksum: a tag in the
+    frame stays in the frame, and both cases of real skbs need real traffic. Raises BpfError.
     """
     fields = {8: mark, 36: ingress_ifindex, 40: ifindex or 0}
     fields |= {160: wire_len, 164: gso_segs, 176: gso_size}
@@ -77,22 +77,13 @@ def _run(prog_fd: int, packet: bytes, context: bytes | None, repeat: int) -> Run
     data_in = ctypes.create_string_buffer(packet, len(packet))
     data_out = ctypes.create_string_buffer(len(packet) + _MARGIN)
     context_in = ctypes.create_string_buffer(context, len(context)) if context else None
-    attributes = ctypes.create_string_buffer(
-        struct.pack(
-            "IIIIQQIIIIQQIII",
-            *(
-                prog_fd & 0xFFFFFFFF,
-                0,
-                len(packet),
-                len(data_out),
-                pointer(data_in),
-                pointer(data_out),
-            ),
-            *(repeat, 0, len(context) if context else 0, 0, pointer(context_in), 0),
-            *(0, 0, 0),
-        ),
-        80,
-    )
+    # prog_fd, retval, sizes of data in and out; data; repeat, duration, sizes of contexts in
+    # and out; contexts; flags, cpu, batch_size
+    head = struct.pack("4I", prog_fd & 0xFFFFFFFF, 0, len(packet), len(data_out))
+    data = struct.pack("2Q", pointer(data_in), pointer(data_out))
+    counts = struct.pack("4I", repeat, 0, len(context or b""), 0)
+    tail = struct.pack("2Q4I", pointer(context_in), 0, 0, 0, 0, 0)
+    attributes = ctypes.create_string_buffer(head + data + counts + tail, 80)
     try:
         bpf(_PROG_TEST_RUN, attributes)
     except OSError as error:

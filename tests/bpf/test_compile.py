@@ -13,7 +13,6 @@ from galelb.bpf.compose import Part, compose
 from galelb.bpf.layout import MapType
 from galelb.bpf.maps import close_maps, open_maps
 from galelb.bpf.testrun import run_xdp
-from galelb.errors import CompileError, EnvironmentProblem, MapError, VerifierError
 from galelb.testing.kernel import Sandbox
 
 pytestmark = pytest.mark.bpf
@@ -166,91 +165,6 @@ def test_old_maps_are_forgotten_only_when_asked(sandbox: Sandbox) -> None:
     assert new.programs["gale_count"].pin.exists()
 
 
-def test_a_c_error_names_the_part_and_its_line(sandbox: Sandbox) -> None:
-    program = PROGRAM.replace("return XDP_TX", "return nonsense")
-
-    with pytest.raises(CompileError) as caught:
-        compile_units([unit(sandbox.pins, program)], sandbox.pins)
-
-    message = str(caught.value)
-    assert "program.bpf.c:9: use of undeclared identifier 'nonsense'" == message
-
-
-def test_a_verifier_error_names_the_line_and_keeps_the_log(sandbox: Sandbox) -> None:
-    program = PROGRAM.replace("if (value)", "if (1)")
-
-    with pytest.raises(VerifierError) as caught:
-        compile_units([unit(sandbox.pins, program)], sandbox.pins)
-
-    expected = (
-        "the verifier refused gale_count at program.bpf.c:8: value->count += STEP;:"
-        " R0 invalid mem access 'map_value_or_null'"
-    )
-    assert expected == str(caught.value)
-    assert 1 < len(caught.value.log.splitlines()) <= 30
-
-
-def test_nothing_is_pinned_when_one_of_two_units_is_refused(sandbox: Sandbox) -> None:
-    bad = unit(sandbox.pins, PROGRAM.replace("if (value)", "if (1)").replace("count(", "bad("))
-    bad = attrs.evolve(bad, functions={"gale_bad": "xdp"})
-
-    with pytest.raises(VerifierError):
-        compile_units([unit(sandbox.pins), bad], sandbox.pins)
-
-    assert [] == [path.name for path in sandbox.pins.iterdir() if path.name.startswith("prog-")]
-
-
-def test_a_function_that_is_not_there_is_named(sandbox: Sandbox) -> None:
-    with pytest.raises(CompileError, match="no function gale_none is defined"):
-        compile_units([unit(sandbox.pins, functions={"gale_none": "xdp"})], sandbox.pins)
-
-
-def test_units_must_not_mean_different_things_by_one_name(sandbox: Sandbox) -> None:
-    with pytest.raises(CompileError, match="a function of the same name"):
-        compile_units([unit(sandbox.pins), unit(sandbox.pins, SIZE=5)], sandbox.pins)
-
-    tc_program = PROGRAM.replace("gale_count(struct xdp_md", "gale_tc(struct __sk_buff")
-    other = unit(sandbox.pins, tc_program, {"gale_tc": "tc"}, SIZE=5)
-    with pytest.raises(MapError, match="map values: compile: two units"):
-        compile_units([unit(sandbox.pins), other], sandbox.pins)
-
-
-def test_pins_outside_a_bpffs_are_a_problem_of_the_environment(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="not on a bpffs"):
-        compile_units([unit(tmp_path)], tmp_path)
-
-
-def test_a_python_that_is_not_there_is_a_problem_of_the_environment(sandbox: Sandbox) -> None:
-    with pytest.raises(EnvironmentProblem, match="cannot start /no/such/python"):
-        compile_units([unit(sandbox.pins)], sandbox.pins, python="/no/such/python")
-
-
-def test_a_helper_that_dies_or_hangs_is_an_error_message(sandbox: Sandbox, tmp_path: Path) -> None:
-    crash, sleep = tmp_path / "crash", tmp_path / "sleep"
-    crash.write_text("#!/bin/sh\necho segmentation fault >&2\nexit 139\n")
-    sleep.write_text("#!/bin/sh\nexec sleep 60\n")
-    for script in (crash, sleep):
-        script.chmod(0o700)
-
-    with pytest.raises(CompileError, match="ended with 139: segmentation fault"):
-        compile_units([unit(sandbox.pins)], sandbox.pins, python=str(crash))
-    with pytest.raises(CompileError, match="did not finish within"):
-        compile_units([unit(sandbox.pins)], sandbox.pins, python=str(sleep), timeout_s=0.1)
-
-
-def test_a_package_that_is_only_called_bcc_is_refused(
-    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "bcc.py").write_text("LATTICE = True\n")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import bcc\n"  # already imported: what a virtual environment with PyPI's bcc would do
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    with pytest.raises(EnvironmentProblem, match="install python3-bpfcc"):
-        compile_units([unit(sandbox.pins)], sandbox.pins)
-
-
 def test_a_virtual_environment_without_system_packages_finds_bcc(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -293,10 +207,3 @@ def test_frags_programs_take_packets_of_several_pages(sandbox: Sandbox) -> None:
 
     assert (2, 9000) == (result.verdict, len(result.data))
     assert plain.programs["gale_p"].tag == frags.programs["gale_f"].tag
-
-
-def test_a_verifier_error_with_frags_is_explained_as_well(sandbox: Sandbox) -> None:
-    source = "int gale_f(struct xdp_md *c)\n{\n\treturn *(u8 *)(long)c->data;\n}\n"
-
-    with pytest.raises(VerifierError, match=r"test\.bpf\.c:3: return .*outside of the packet"):
-        sandbox.compile(source, {"gale_f": "xdp"}, frags=True)
