@@ -5,6 +5,10 @@ XDP forwards past the kernel, so the kernel would let the neighbours of the node
 The resolver makes it keep them, follows its announcements, and turns route + neighbour +
 interface into NextHop values. Nothing is decided by polling; every node is looked at again
 twice a minute all the same, since changes of routing rules are not announced to us.
+
+A node whose MAC address changes is followed as soon as it says anything to us (its ARP request
+or announcement). One that stays silent is noticed when the kernel doubts its entry: after up to
+45 s, unless the health source noticed before.
 """
 
 from __future__ import annotations
