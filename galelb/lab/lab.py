@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a lab, runs its hosts and takes it down; blocking, and safe to interrupt anywhere."""
+"""Builds a lab, starts and kills its hosts, takes it down; blocking, safe to interrupt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["build_lab", "clean_stale", "commands", "kill_host", "start_host", "t
 
 
 def build_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> LabState:
-    """Build a lab and start its hosts; it belongs to the calling process.
+    """Build a lab whose hosts are still idle; it belongs to the calling process.
 
     Cleans up what dead owners left behind first. On any failure nothing remains. Raises
     LabError or EnvironmentProblem.
@@ -39,7 +39,6 @@ def build_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> LabState:
         for host in state.plan.hosts:
             if host.config is not None:
                 host.config.write_text(config_text(state.plan, host))
-            start_host(state, host)
     except BaseException:
         take_down(state)
         raise

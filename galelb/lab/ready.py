@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits until a lab works: balancers answer, nodes are routable, a request passes."""
+"""Starts a lab and waits until it works: balancers answer, nodes are routable, requests pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from galelb.lab.clients import collect
 from galelb.lab.hosts import Host, Plan, Role
 from galelb.lab.http_client import FetchError, Target
 from galelb.lab.jobs import Job, Queries, Requests
+from galelb.lab.lab import start_host
 from galelb.lab.processes import is_alive, tail
 from galelb.lab.state import LabState
 
-__all__ = ["READY_TIMEOUT_S", "node_addresses", "wait_ready", "wait_routable", "wait_unused"]
+__all__ = ["READY_TIMEOUT_S", "node_addresses", "start_lab", "wait_routable", "wait_unused"]
 
 READY_TIMEOUT_S = 30.0
 """Generous: a slow machine compiles and starts a dozen Python processes at once."""
@@ -22,13 +23,17 @@ READY_TIMEOUT_S = 30.0
 _POLL_S = 0.1
 
 
-async def wait_ready(state: LabState, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Return once a request to every VIP is answered.
+async def start_lab(state: LabState, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Start every host and return once a request to every VIP is answered.
 
     LabError, with the end of the logs, when a process ends or the time is over.
     """
-    await wait_routable(state, timeout_s)
     plan = state.plan
+    # Balancers first: a node that finds none waits longer after each attempt.
+    for role in (Role.BALANCER, Role.NODE):
+        for host in plan.of(role):
+            start_host(state, host)
+        await wait_routable(state, timeout_s)
     jobs: list[Job] = [
         Requests(targets=(target,), fresh=1, count=1)
         if vip.protocol == "tcp"

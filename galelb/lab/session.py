@@ -19,7 +19,7 @@ from galelb.lab.demo import Demo, problems_of
 from galelb.lab.hosts import LAB_RUN_DIR, Role
 from galelb.lab.interrupts import run_interruptibly, terminable
 from galelb.lab.lab import build_lab, take_down
-from galelb.lab.ready import wait_ready, wait_routable
+from galelb.lab.ready import start_lab, wait_routable
 from galelb.lab.spec import LabSpec
 from galelb.lab.state import LabState
 from galelb.lab.tally import Tally
@@ -33,7 +33,7 @@ def bring_up(spec: LabSpec) -> LabState:
     with terminable():
         state = build_lab(spec)
         try:
-            run_interruptibly(partial(wait_ready, state))
+            run_interruptibly(partial(start_lab, state))
             state.kept = True
             state.save()
         except BaseException:
@@ -68,7 +68,7 @@ async def open_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> AsyncIterator[
     """Have a working lab for a block of code; gone afterwards, whatever happens."""
     state = build_lab(spec, run_dir)
     try:
-        await wait_ready(state)
+        await start_lab(state)
         yield state
     finally:
         take_down(state)
@@ -80,7 +80,7 @@ def wait_until_used(state: LabState) -> None:
 
 
 async def _demo(state: LabState, console: Console) -> dict[str, Any]:
-    await wait_ready(state)
+    await start_lab(state)
     plan, spec = state.plan, state.spec
     tally = Tally(node.name for node in plan.of(Role.NODE))
     with DemoView(console, plan, tally) as view:

@@ -14,14 +14,13 @@ import pytest
 from galelb.errors import LabError
 from galelb.lab import lab as lab_module
 from galelb.lab.clients import collect
-from galelb.lab.hosts import Host, Role
+from galelb.lab.hosts import Host, Plan, Role
 from galelb.lab.http_client import Target
 from galelb.lab.jobs import Downloads, Queries, Requests
 from galelb.lab.lab import build_lab, clean_stale, kill_host, start_host, take_down
 from galelb.lab.mounts import mounts_below
 from galelb.lab.processes import Process, in_namespaces, is_alive, kill, spawn
-from galelb.lab.spec import LabSpec
-from galelb.lab.state import LabState, find_lab, labs, locked, new_prefix
+from galelb.lab.state import LabState, find_lab, labs, locked, new_spec
 from galelb.lab.topology import cut, heal, namespaces_of, nsenter, run_tool
 
 pytestmark = pytest.mark.netns
@@ -48,8 +47,10 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 def build(run_dir: Path, **values: Any) -> LabState:
-    prefix = new_prefix()
-    return build_lab(LabSpec(name=prefix, prefix=prefix, **values), run_dir)
+    state = build_lab(new_spec(**values), run_dir)
+    for host in state.plan.hosts:
+        start_host(state, host)
+    return state
 
 
 PROBE = """
@@ -142,28 +143,26 @@ def test_two_labs_do_not_disturb_each_other(run_dir: Path) -> None:
 
 
 def test_a_name_is_taken_once(run_dir: Path) -> None:
-    build_lab(LabSpec(name="twice", prefix=new_prefix(), nodes=1), run_dir)
+    build(run_dir, name="twice", nodes=1)
 
     with pytest.raises(LabError, match="a lab 'twice' exists"):
-        build_lab(LabSpec(name="twice", prefix=new_prefix(), nodes=1), run_dir)
+        build(run_dir, name="twice", nodes=1)
     assert ["twice"] == [state.spec.name for state in labs(run_dir)]
 
 
 def test_a_failure_while_building_leaves_nothing(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prefix = new_prefix()
+    spec = new_spec()
 
-    def broken(host: Host) -> dict[str, list[str]]:
-        if host.name == "node2":
-            raise LabError("no such program")
-        return stand_ins(host)
+    def broken(plan: Plan, host: Host) -> str:
+        raise LabError(f"no configuration for {host.name} of {plan.spec.name}")
 
-    monkeypatch.setattr(lab_module, "commands", broken)
-    with pytest.raises(LabError, match="no such program"):
-        build_lab(LabSpec(name=prefix, prefix=prefix), run_dir)
+    monkeypatch.setattr(lab_module, "config_text", broken)
+    with pytest.raises(LabError, match="no configuration"):
+        build_lab(spec, run_dir)
 
-    assert [] == namespaces_of(prefix)
+    assert [] == namespaces_of(spec.prefix)
     assert [] == labs(run_dir)
     assert [] == mounts_below(run_dir)
 
@@ -172,11 +171,11 @@ OWNER = """
     import os, signal
     from pathlib import Path
     from galelb.lab import lab
-    from galelb.lab.spec import LabSpec
-    from galelb.lab.state import new_prefix
+    from galelb.lab.state import new_spec
     lab.commands = lambda host: {"server": ["sleep", "999"]} if host.config else {}
-    prefix = new_prefix()
-    state = lab.build_lab(LabSpec(name=prefix, prefix=prefix, nodes=1), Path(RUN_DIR))
+    state = lab.build_lab(new_spec(nodes=1), Path(RUN_DIR))
+    for host in state.plan.hosts:
+        lab.start_host(state, host)
     state.kept = KEPT
     state.save()
     os.kill(os.getpid(), signal.SIGKILL)
