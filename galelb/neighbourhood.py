@@ -19,11 +19,9 @@ from galelb.netlink.values import (
     Route,
     RouteChanged,
 )
+from galelb.targets import Target
 
-__all__ = ["Neighbourhood", "Target", "WatchedNode", "affected_by"]
-
-Target = tuple[int, IPAddress]
-"""(interface, address) that frames are sent to: a node's own address, or its gateway's."""
+__all__ = ["Neighbourhood", "WatchedNode", "affected_by"]
 
 _LOCAL_TABLE = 255
 _IGNORED = (IPv6Network("fe80::/10"), IPv6Network("ff00::/8"))

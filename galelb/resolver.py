@@ -15,27 +15,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterable, Callable
-from typing import Any, Protocol
 
 import structlog
 import trio
 
 from galelb.backoff import Limiter, backoff_s
+from galelb.client_wakes import ClientWakes
 from galelb.errors import NetlinkError
-from galelb.model import Interface, IPAddress, NextHop
-from galelb.neighbourhood import Neighbourhood, Target, WatchedNode, affected_by
+from galelb.kernel_view import KernelView
+from galelb.model import IPAddress, NextHop
+from galelb.neighbourhood import Neighbourhood, WatchedNode, affected_by
 from galelb.netlink import (
     LinkChanged,
-    Neighbour,
     NeighbourChanged,
     NetlinkEvent,
     Overflow,
-    Route,
     RouteChanged,
 )
 from galelb.next_hops import NextHopTable
+from galelb.targets import Targets
 
-__all__ = ["Kernel", "NodeResolver"]
+__all__ = ["NodeResolver"]
 
 log = structlog.get_logger()
 
@@ -47,32 +47,8 @@ REFRESH_S = 30.0
 INVALIDATE_S = 0.25
 """Least time between two withdrawals of all clients' next hops: a storm of routes is one."""
 REREAD_S = 1.0
-CLIENTS = 1024
-CLIENTS_PER_PASS = 16
-"""A crowd of clients must not keep nodes waiting."""
 HELD_EVENTS = 20_000
-
-
-class Kernel(Protocol):
-    """What the resolver needs of `galelb.netlink.Netlink`; the same errors."""
-
-    async def route_to(self, address: IPAddress) -> Route:
-        """Return the way to an address."""
-
-    async def probe(self, ifindex: int, address: IPAddress, *, keep: bool = True) -> None:
-        """Make the kernel resolve a neighbour."""
-
-    async def release(self, ifindex: int, address: IPAddress) -> None:
-        """Let the kernel forget it."""
-
-    async def neighbours(self) -> list[Neighbour]:
-        """Return all neighbours."""
-
-    async def interfaces(self) -> dict[str, Interface]:
-        """Return all interfaces."""
-
-    def events(self) -> Any:
-        """Return a stream of events with a `close` method."""
+NODES_WOKEN = 4096
 
 
 class NodeResolver:
@@ -85,7 +61,7 @@ class NodeResolver:
 
     def __init__(
         self,
-        nl: Kernel,
+        nl: KernelView,
         next_hops: NextHopTable,
         *,
         on_change: Callable[[IPAddress, NextHop | None, str | None], None],
@@ -97,13 +73,11 @@ class NodeResolver:
         self._on_next_hops = on_next_hops
         self._known = Neighbourhood()
         self._nodes: dict[IPAddress, WatchedNode] = {}
-        self._by_target: dict[Target, set[IPAddress]] = {}
-        self._kept: set[Target] = set()
-        self._to_release: set[Target] = set()
-        self._wakes: Limiter[IPAddress] = Limiter(
-            CLIENTS, first_s=PROBE_FIRST_S, most_s=PROBE_MOST_S
+        self._targets = Targets()
+        self._wakes = ClientWakes(nl)
+        self._node_wakes: Limiter[IPAddress] = Limiter(
+            NODES_WOKEN, first_s=PROBE_FIRST_S, most_s=PROBE_MOST_S
         )
-        self._clients: set[IPAddress] = set()
         self._invalidated_at = -math.inf
         self._invalidate_at = math.inf
         self._reread = True
@@ -131,7 +105,7 @@ class NodeResolver:
         """Stop watching a node and unbind it from its next hop; unknown is fine."""
         node = self._nodes.pop(address, None)
         if node is not None:
-            self._aim(node, None)
+            self._targets.aim(address, None)
             self._next_hops.set_node(address, None)
             self._wakeup.set()
 
@@ -140,14 +114,14 @@ class NodeResolver:
 
         Cheap to call for every event; the same address is asked for at growing intervals.
         """
-        if not self._wakes.allow(address, trio.current_time()):
-            return
         node = self._nodes.get(address)
-        if node is not None:
-            node.look_at = -math.inf
-        elif len(self._clients) < CLIENTS:
-            self._clients.add(address)
-        self._wakeup.set()
+        if node is None:
+            due = self._wakes.wake(address)
+        else:
+            due = self._node_wakes.allow(address, trio.current_time())
+            node.look_at = -math.inf if due else node.look_at
+        if due:
+            self._wakeup.set()
 
     def hop(self, address: IPAddress) -> NextHop | None:
         """Return a node's next hop, or None while it is unknown."""
@@ -191,16 +165,15 @@ class NodeResolver:
         for node in [n for n in self._nodes.values() if n.look_at <= now]:
             if self._nodes.get(node.address) is node:
                 await self._look(node)
-        for _ in range(min(len(self._clients), CLIENTS_PER_PASS)):
-            await self._look_for_client(self._clients.pop())
-        while self._to_release:
-            await self._release(self._to_release.pop())
+        await self._wakes.serve()
+        while (unused := self._targets.take_unused()) is not None:
+            await self._release(*unused)
 
     def _next_time(self) -> float:
         times = [node.look_at for node in self._nodes.values()]
         times += [self._invalidate_at]
         times += [trio.current_time() + REREAD_S] if self._reread else []
-        times += [-math.inf] if self._clients else []
+        times += [-math.inf] if self._wakes.waiting else []
         return min(times)
 
     async def _read_all(self) -> None:
@@ -231,7 +204,11 @@ class NodeResolver:
             return  # forgotten meanwhile
         node.route = route
         if route is not None:
-            self._aim(node, (route.ifindex, route.gateway or node.address))
+            node.target = (route.ifindex, route.gateway or node.address)
+            if self._targets.aim(node.address, node.target) and node.static_mac and route.gateway:
+                log.warning(
+                    "static_mac_ignored", node=str(node.address), gateway=str(route.gateway)
+                )
             await self._keep(node)
         if self._nodes.get(node.address) is node:
             self._settle(node)
@@ -241,31 +218,19 @@ class NodeResolver:
         target = node.target
         if target is None or node.is_static:
             return
-        if target not in self._kept or target not in self._known.macs:
+        if not self._targets.is_kept(target) or target not in self._known.macs:
             try:
                 await self._nl.probe(*target)
             except NetlinkError as error:
                 log.debug("neighbour_not_probed", address=str(target[1]), error=str(error))
             else:
-                self._kept.add(target)
+                self._targets.keep(target)
 
-    async def _look_for_client(self, address: IPAddress) -> None:
+    async def _release(self, ifindex: int, address: IPAddress) -> None:
         try:
-            route = await self._nl.route_to(address)
-            target = (route.ifindex, route.gateway or address)
-            # A gateway serves many clients, so it is kept; a lone client is not.
-            await self._nl.probe(*target, keep=route.gateway is not None)
+            await self._nl.release(ifindex, address)
         except NetlinkError as error:
-            log.debug("client_not_resolved", address=str(address), error=str(error))
-
-    async def _release(self, target: Target) -> None:
-        if self._by_target.get(target):
-            return
-        self._kept.discard(target)
-        try:
-            await self._nl.release(*target)
-        except NetlinkError as error:
-            log.debug("neighbour_not_released", address=str(target[1]), error=str(error))
+            log.debug("neighbour_not_released", address=str(address), error=str(error))
 
     # what happened
 
@@ -298,7 +263,7 @@ class NodeResolver:
             return
         if wrong is not None and self._next_hops.invalidate_clients(event.ifindex, wrong):
             self._on_next_hops()
-        for address in tuple(self._by_target.get((event.ifindex, event.address), ())):
+        for address in self._targets.nodes((event.ifindex, event.address)):
             node = self._nodes.get(address)
             if node is None:
                 continue  # a callback forgot it
@@ -325,24 +290,6 @@ class NodeResolver:
             self._on_next_hops()
 
     # what is decided
-
-    def _aim(self, node: WatchedNode, target: Target | None) -> None:
-        """Note where a node's frames go; what nobody needs any more is released."""
-        old = node.target
-        if old == target:
-            return
-        node.target = target
-        if target is not None and node.static_mac is not None and not node.is_static:
-            log.warning("static_mac_ignored", node=str(node.address), gateway=str(target[1]))
-        if old is not None:
-            users = self._by_target[old]
-            users.discard(node.address)
-            if not users:
-                del self._by_target[old]
-                if old in self._kept:
-                    self._to_release.add(old)
-        if target is not None:
-            self._by_target.setdefault(target, set()).add(node.address)
 
     def _settle(self, node: WatchedNode) -> None:
         """Bring a node's next hop in line with what is known; lost ones are given some time."""

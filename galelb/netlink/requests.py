@@ -7,8 +7,9 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, ip_address
+from types import MappingProxyType
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -44,23 +45,29 @@ _HINTS = {
     errno.ENETUNREACH: "add a route, or correct the address",
     errno.EHOSTUNREACH: "add a route, or correct the address",
 }
+_ROUTE_HINTS = {
+    errno.EINVAL: "a blackhole route covers it, or it is no address of a host",
+    errno.EACCES: "a route of type prohibit covers it",
+}
 
 
 @contextlib.contextmanager
-def explained(what: str, *, fine: tuple[int, ...] = ()) -> Iterator[None]:
+def explained(
+    what: str, *, fine: tuple[int, ...] = (), hints: Mapping[int, str] = MappingProxyType({})
+) -> Iterator[None]:
     """Turn the kernel's refusals into NetlinkError with what was asked and what to do.
 
-    Refusals with an errno in `fine` end the block quietly.
+    Refusals with an errno in `fine` end the block quietly; `hints` come before the usual ones.
     """
     try:
         yield
     except (KernelError, OSError) as error:
-        code = error.code if isinstance(error, KernelError) else error.errno
+        code: int = (error.code if isinstance(error, KernelError) else error.errno) or 0
         if code in fine:
             return
         reason = os.strerror(code) if code else str(error)
-        hint = f"; {_HINTS[code]}" if code in _HINTS else ""
-        raise NetlinkError(f"{what}: {reason}{hint}") from error
+        hint = hints.get(code) or _HINTS.get(code)
+        raise NetlinkError(f"{what}: {reason}" + (f"; {hint}" if hint else "")) from error
 
 
 def interfaces(ipr: IPRoute) -> dict[str, Interface]:
@@ -99,7 +106,7 @@ def interface(ipr: IPRoute, name: str) -> Interface:
 def route_to(ipr: IPRoute, address: IPAddress) -> Route:
     """Return the kernel's way to an address; NetlinkError if there is none."""
     what = f"route to {address}"
-    with explained(what):
+    with explained(what, hints=_ROUTE_HINTS):
         (message,) = ipr.route("get", dst=str(address), family=_family(address))
     if message["type"] == _LOCAL:
         raise NetlinkError(f"{what}: it is an address of this machine itself")

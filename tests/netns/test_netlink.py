@@ -120,11 +120,17 @@ def test_policy_routing_is_honoured(pair):
     [
         ("198.51.100.1", "unreachable; add a route"),
         ("10.77.0.1", "this machine itself"),
+        ("10.80.0.1", "blackhole"),
+        ("10.81.0.1", "prohibit"),
+        ("10.82.0.1", "add a route"),
         ("10.77.0.255", "broadcast"),
         ("ff02::1", "multicast"),
     ],
 )
 def test_an_address_without_a_way_is_an_error_that_says_why(pair, target, words):
+    for number, kind in enumerate(("blackhole", "prohibit", "unreachable")):
+        pair[0].ip("route", "add", kind, f"10.8{number}.0.0/16")
+
     with pytest.raises(NetlinkError, match=words):
         ask(pair[0], "route_to", ip_address(target))
 
