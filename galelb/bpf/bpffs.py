@@ -17,7 +17,6 @@ from galelb.errors import EnvironmentProblem
 __all__ = ["ensure_bpffs", "is_bpffs"]
 
 _BPF_FS_MAGIC = 0xCAFE4A11
-_PID1_MOUNTS = "/proc/1/ns/mnt"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,35 +32,73 @@ def ensure_bpffs(path: Path) -> Path:
     """Return the path to use for pins; mounts a bpffs at `path` unless it is on one already.
 
     In a private mount namespace, as `ip netns exec` makes one, the mount is made in that of
-    PID 1, where it outlives us, and the answer leads there through /proc/1/root. Blocks; call
-    it before the daemon starts. Raises EnvironmentProblem with the command to run by hand.
+    PID 1, where it outlives us, and the answer leads there through /proc; it holds for as long
+    as this process lives. Blocks; call it before the daemon starts. Raises EnvironmentProblem
+    with the command to run by hand.
     """
     path = path.absolute()
     if is_bpffs(path):
         return path
-    private = _in_private_namespace(path)
-    seen = Path(f"/proc/1/root{path}") if private else path
+    host = _host_process(path)
+    seen = path if host is None else Path(f"/proc/{host}/root{path}")
     with _locked(seen, path):
         if not is_bpffs(seen):
-            _mount(path, private=private)
+            _mount(path, host)
     if not is_bpffs(seen):
         raise _problem(path, "the mount does not show up")
-    return seen
+    return seen if host in (None, 1) else _kept(seen)
 
 
-def _in_private_namespace(path: Path) -> bool:
+def _kept(seen: Path) -> Path:
+    """Return a way to a folder that does not depend on another process; its fd stays open."""
+    fd = os.open(seen, os.O_PATH | os.O_DIRECTORY)
+    return Path(f"/proc/{os.getpid()}/fd/{fd}")
+
+
+def _host_process(path: Path) -> int | None:
+    """Return a process in the mount namespace of PID 1 that we may enter; None if we are in it.
+
+    PID 1 may have capabilities that root here has not. Then it is closed to us, and another
+    process beside it is the door.
+    """
+    host = _first_mount("1")
+    if host == _first_mount("self"):
+        return None
+    for process in (1, *_ancestors(), *_processes()):
+        if _first_mount(str(process)) == host and _may_enter(process):
+            return process
+    raise _problem(path, "this mount namespace is private, and no process outside can be entered")
+
+
+def _may_enter(process: int) -> bool:
     try:
-        return Path("/proc/self/ns/mnt").readlink() != Path(_PID1_MOUNTS).readlink()
-    except PermissionError:
-        # PID 1 may have capabilities that root here has not; then its namespace's link is
-        # closed to us, but not its mounts, whose ids differ between namespaces.
-        return _first_mount("self") != _first_mount("1")
-    except OSError as error:
-        raise _problem(path, f"{_PID1_MOUNTS}: {error.strerror}") from None
+        Path(f"/proc/{process}/ns/mnt").readlink()
+    except OSError:
+        return False
+    return True
+
+
+def _ancestors() -> Iterator[int]:
+    process = os.getppid()
+    while process > 1:
+        yield process
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return
+        process = int(stat.rpartition(")")[2].split()[1])
+
+
+def _processes() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def _first_mount(process: str) -> str:
-    return Path(f"/proc/{process}/mountinfo").read_text().partition(" ")[0]
+    """Return what tells mount namespaces apart: the ids of mounts differ between them."""
+    try:
+        return Path(f"/proc/{process}/mountinfo").read_text().partition(" ")[0]
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -79,8 +116,8 @@ def _locked(seen: Path, path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _mount(path: Path, *, private: bool) -> None:
-    enter = ["nsenter", f"--mount={_PID1_MOUNTS}", "--"] if private else []
+def _mount(path: Path, host: int | None) -> None:
+    enter = ["nsenter", f"--mount=/proc/{host}/ns/mnt", "--"] if host is not None else []
     _run(path, [*enter, "mkdir", "-p", str(path)])
     _run(path, [*enter, "mount", "-t", "bpf", "-o", "mode=0700", "bpf", str(path)])
 

@@ -77,6 +77,21 @@ def test_a_second_start_from_private_mounts_adopts(folder: Path) -> None:
     assert (f"/proc/1/root{folder}", str(folder), "1") == (first, second, mounts)
 
 
+def test_where_pid_1_is_closed_another_process_is_the_door(folder: Path) -> None:
+    """`ip netns exec` on a machine whose PID 1 has more capabilities than root."""
+    reader = "import sys; from galelb.bpf import bpffs; print(bpffs.is_bpffs(sys.argv[1]))"
+    start = f'{PRIVATE} "$1" -c "$2" "$3"'
+    # Dropping a capability in all but PID 1 closes PID 1 to them.
+    drop = "setpriv --bounding-set -sys_time --inh-caps -sys_time"
+    script = f"{drop} sh -ec 'sleep 60 & {start}; {start}; kill $!' sh \"$@\"; $1 -c '{reader}' $3"
+
+    first, second, seen = as_pid_1(script, str(folder))
+
+    assert first.startswith("/proc/")
+    assert str(folder) == second
+    assert seen == "True"
+
+
 def test_mounts_made_before_are_seen_from_private_ones(folder: Path) -> None:
     folder.mkdir(parents=True)
     script = f'mount -t bpf bpf "$3"; {PRIVATE} "$1" -c "$2" "$3"'
