@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -74,13 +75,17 @@ def value_text(value: Any, *, duration: bool = False) -> str:
     if isinstance(value, BaseModel):
         return value_text(value.model_dump(mode="json", exclude_none=True))
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {value_text(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(k)} = {value_text(v)}" for k, v in value.items()) + " }"
     return _quoted(str(value))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else _quoted(name)
 
 
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
 
 def _describe(name: str, field: FieldInfo) -> OptionInfo:
