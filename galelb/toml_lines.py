@@ -133,8 +133,10 @@ class _Finder:
         index = 0
         while self._more("]"):
             element = (*path, index)
-            self._note(element, self._at)
+            start = self._at
+            self._note(element, start)
             self._value(element)
+            self._at = max(self._at, start + 1)  # only ever needed for text that is not TOML
             index += 1
 
     def _inline_table(self, path: KeyPath) -> None:
