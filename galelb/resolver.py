@@ -46,6 +46,8 @@ LOST_S = 1.0
 REFRESH_S = 30.0
 INVALIDATE_S = 0.25
 """Least time between two withdrawals of all clients' next hops: a storm of routes is one."""
+FEW_ROUTES = 50
+STORM_S = 1.0
 REREAD_S = 1.0
 HELD_EVENTS = 20_000
 NODES_WOKEN = 4096
@@ -80,6 +82,9 @@ class NodeResolver:
         )
         self._invalidated_at = -math.inf
         self._invalidate_at = math.inf
+        self._routes_changed = 0
+        """Since clients were withdrawn last."""
+        self._look_at_all = math.inf
         self._reread = True
         self._held: list[NetlinkEvent] | None = None
         """Events that came while everything is read; they may be newer than what was read."""
@@ -162,6 +167,9 @@ class NodeResolver:
         now = trio.current_time()
         if self._invalidate_at <= now:
             self._invalidate()
+        if self._look_at_all <= now:
+            self._look_at_all = math.inf
+            self._look_again()
         for node in [n for n in self._nodes.values() if n.look_at <= now]:
             if self._nodes.get(node.address) is node:
                 await self._look(node)
@@ -171,7 +179,7 @@ class NodeResolver:
 
     def _next_time(self) -> float:
         times = [node.look_at for node in self._nodes.values()]
-        times += [self._invalidate_at]
+        times += [self._invalidate_at, self._look_at_all]
         times += [trio.current_time() + REREAD_S] if self._reread else []
         times += [-math.inf] if self._wakes.waiting else []
         return min(times)
@@ -248,14 +256,22 @@ class NodeResolver:
                     self._look_again()
                     self._invalidate_soon()
             case RouteChanged():
-                affected = affected_by(event)
-                if affected is not None:
-                    self._look_again(affected)
-                    self._invalidate_soon()
+                self._route_changed(event)
             case Overflow():
                 log.info("netlink_overflow")
                 self._reread = True
                 self._invalidate_soon()
+
+    def _route_changed(self, event: RouteChanged) -> None:
+        affected = affected_by(event)
+        if affected is None:
+            return
+        self._invalidate_soon()
+        self._routes_changed += 1
+        if self._routes_changed <= FEW_ROUTES:
+            self._look_again(affected)
+        else:  # cheaper than to ask for each of thousands of routes which nodes it concerns
+            self._look_at_all = min(self._look_at_all, trio.current_time() + STORM_S)
 
     def _neighbour_changed(self, event: NeighbourChanged) -> None:
         matters, wrong = self._known.neighbour_changed(event)
@@ -286,6 +302,7 @@ class NodeResolver:
     def _invalidate(self) -> None:
         self._invalidate_at = math.inf
         self._invalidated_at = trio.current_time()
+        self._routes_changed = 0
         if self._next_hops.invalidate_clients():
             self._on_next_hops()
 

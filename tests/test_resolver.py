@@ -463,6 +463,17 @@ async def test_a_storm_of_routes_withdraws_clients_a_few_times_only(running, aut
     assert 4 <= running.rewrites <= 6
 
 
+async def test_a_node_that_moves_in_a_storm_of_routes_is_noticed(running, autojump_clock):
+    running.kernel.alive[GATEWAY] = NEW_MAC
+    for prefix in range(200):
+        running.kernel.route(f"198.51.{prefix}.0/24", Route(ifindex=2, gateway=GATEWAY))
+    running.kernel.route("10.0.0.2/32", Route(ifindex=2, gateway=GATEWAY))
+
+    await trio.sleep(2)
+
+    assert [(NODE, hop(NEW_MAC), NEW_MAC)] == running.told
+
+
 @pytest.mark.parametrize("prefix", ["fe80::/64", "ff00::/8"])
 async def test_routes_that_come_with_any_interface_withdraw_nothing(
     running, autojump_clock, prefix

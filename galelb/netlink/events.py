@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections import deque
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
@@ -93,18 +92,17 @@ class Events:
         except BaseException:
             raw.close()
             raise
-        self._pending: deque[NetlinkEvent] = deque()
+        self._pending: Iterator[NetlinkEvent] = iter(())
 
     def __aiter__(self) -> Events:
         return self
 
     async def __anext__(self) -> NetlinkEvent:
         """Return the next event; a checkpoint. Raises StopAsyncIteration after `close`."""
-        if self._pending:
-            await trio.lowlevel.checkpoint()
-        while not self._pending:
+        await trio.lowlevel.checkpoint()
+        while (event := next(self._pending, None)) is None:
             try:
-                self._pending.extend(parse(await self._socket.recv(_READ)))
+                self._pending = parse(await self._socket.recv(_READ))
             except (trio.ClosedResourceError, OSError) as error:
                 if getattr(error, "errno", None) == errno.ENOBUFS:
                     self._discard()
@@ -112,7 +110,7 @@ class Events:
                 if self.closed:
                     raise StopAsyncIteration from None
                 raise
-        return self._pending.popleft()
+        return event
 
     def _discard(self) -> None:
         """Empty the socket: until then the kernel drops events without a further word."""
