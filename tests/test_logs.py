@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logging: one line per event, in the form that its reader wants."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from galelb.logs import configure_logging
+
+
+@pytest.fixture
+def stream():
+    """Where the logs go; everything is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    before = structlog.get_config()
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
+
+
+def log_an_error(stream, **kwargs):
+    configure_logging(stream=stream, **kwargs)
+    log = structlog.get_logger("x")
+    log.debug("too_quiet")
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        log.exception("it_failed", what='a "quoted" thing')
+    return stream.getvalue().splitlines()
+
+
+def test_logfmt_is_one_line_per_event(stream):
+    (line,) = log_an_error(stream)
+
+    assert "event=it_failed" in line
+    assert "ValueError: two" in line
+
+
+def test_json_is_one_object_per_line(stream):
+    (line,) = log_an_error(stream, json=True)
+
+    assert 'a "quoted" thing' == json.loads(line)["what"]
+
+
+def test_libraries_log_in_the_same_form(stream):
+    configure_logging(stream=stream, json=True)
+
+    logging.getLogger("some.library").warning("hello %s", "you")
+    logging.getLogger("some.library").info("too quiet")
+
+    (line,) = stream.getvalue().splitlines()
+    assert ("hello you", "some.library") == (json.loads(line)["event"], json.loads(line)["logger"])
+
+
+def test_an_unknown_level_is_refused():
+    with pytest.raises(ValueError, match="log level must be one of"):
+        configure_logging("loud")
