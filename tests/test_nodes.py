@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+import ipaddress
+
+import pytest
+import trio
+
+from galelb.errors import GaleError
+from galelb.health import HealthSettings, NodeHealth
+from galelb.hooks import hookimpl
+from galelb.model import HealthReport, HealthStatus, Node, NodeState
+from galelb.nodes import NodeDesk
+from galelb.plugins import Plugins
+
+A = ipaddress.ip_address("10.1.0.11")
+
+
+def report(status=HealthStatus.SERVING, **changes):
+    return HealthReport(**{"source": "test", "address": A, "status": status} | changes)
+
+
+class Told:
+    def __init__(self, *plugins, checks=1):
+        health = NodeHealth(
+            HealthSettings(
+                checks_before_routing=checks,
+                checks_timeout=5,
+                black_list_after_fails=5,
+                black_list_expiry=300,
+            )
+        )
+        self.joined = []
+        self.changes = 0
+        self.desk = NodeDesk(
+            health,
+            Plugins.discover(load_entry_points=False, extra=plugins),
+            on_change=self._changed,
+            on_join=self.joined.append,
+        )
+
+    def _changed(self):
+        self.changes += 1
+
+
+async def test_a_reporting_node_joins_and_everybody_is_told():
+    told = Told()
+
+    record = told.desk.report(report(name="n1"))
+
+    assert record.state is NodeState.ROUTABLE
+    assert [node.address for node in told.joined] == [A]
+    assert told.changes == 1
+
+
+async def test_a_report_that_changes_nothing_wakes_nobody():
+    told = Told()
+    told.desk.report(report())
+    before = told.changes
+
+    told.desk.neighbour(A, None)
+
+    assert before == told.changes
+
+
+async def test_silence_is_noticed_when_it_is_due(autojump_clock, nursery):
+    told = Told()
+    await nursery.start(told.desk.run)
+    told.desk.report(report())
+
+    await trio.sleep(4.9)
+    assert told.desk.health.get(A).state is NodeState.ROUTABLE
+    await trio.sleep(0.2)
+
+    assert told.desk.health.get(A).state is NodeState.DOWN
+
+
+async def test_a_lost_node_goes_down_at_once():
+    told = Told()
+    told.desk.report(report())
+
+    told.desk.lost("test", A, "its stream closed")
+
+    assert told.desk.health.get(A).state is NodeState.DOWN
+    assert told.desk.health.get(A).reason == "its stream closed"
+
+
+async def test_a_plugin_may_refuse_a_node():
+    class Guest:
+        name = "guest"
+
+        @hookimpl
+        def galelb_admit_node(self, report):
+            return report.name == "invited"
+
+    told = Told(Guest())
+
+    with pytest.raises(GaleError, match="not admitted"):
+        told.desk.report(report())
+    assert told.joined == []
+    assert told.desk.report(report(name="invited")).node.address == A
+
+
+async def test_a_plugin_may_judge_a_node_unfit():
+    class Judge:
+        name = "judge"
+
+        @hookimpl
+        def galelb_judge_node(self, record, report):
+            return False if report.message == "tired" else None
+
+    told = Told(Judge())
+    told.desk.report(report())
+
+    assert told.desk.report(report(message="tired")).state is NodeState.DOWN
+
+
+async def test_plugins_hear_of_changes_and_reports():
+    class Listener:
+        name = "listener"
+
+        def __init__(self):
+            self.heard = []
+
+        @hookimpl
+        def galelb_node_changed(self, old, new):
+            self.heard.append((old and old.state, new.state))
+
+        @hookimpl
+        def galelb_health_reported(self, report):
+            self.heard.append(report.status)
+
+    listener = Listener()
+    told = Told(listener)
+    told.desk.report(report())
+
+    assert [HealthStatus.SERVING, (None, NodeState.ROUTABLE)] == listener.heard
+
+
+async def test_static_nodes_are_routable_at_once():
+    told = Told()
+    told.desk.add_static(Node(address=A, weight=3))
+
+    assert told.desk.health.get(A).state is NodeState.ROUTABLE
+    assert [node.weight for node in told.joined] == [3]
