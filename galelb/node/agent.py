@@ -54,13 +54,13 @@ class NodeAgent:
             for client in self.clients:
                 await _wait_drained(client)
         if scope.cancelled_caught:
-            deaf = [c.name for c in self.clients if c.answer is not None and not c.left]
+            deaf = [c.name for c in self.clients if c.reporting and not c.left]
             log.warning("leaving_undrained", balancers=deaf)
 
 
 async def _wait_drained(client: BalancerClient) -> None:
-    """Wait until a balancer has answered that the node drains, or is not connected."""
-    while client.answer is not None and not client.left:
+    """Wait until a balancer has answered that the node drains, or does not hear it anyway."""
+    while client.reporting and not client.left:
         await client.answered.wait()
 
 

@@ -10,6 +10,7 @@ import subprocess
 import trio
 
 from galelb.node.health import LocalHealth
+from galelb.node.reasons import os_reason
 from galelb.node_config import CheckSection, split_target
 
 __all__ = ["CheckFailed", "probe", "run_check"]
@@ -53,7 +54,7 @@ async def _tcp(check: CheckSection) -> None:
     try:
         stream = await trio.open_tcp_stream(host, port)
     except OSError as error:
-        raise CheckFailed(f"cannot connect to {check.target}: {_reason(error)}") from None
+        raise CheckFailed(f"cannot connect to {check.target}: {os_reason(error)}") from None
     await trio.aclose_forcefully(stream)
 
 
@@ -87,7 +88,7 @@ async def _exec(check: CheckSection) -> None:
             deliver_cancel=_kill,
         )
     except OSError as error:
-        raise CheckFailed(f"cannot run {check.command[0]}: {_reason(error)}") from None
+        raise CheckFailed(f"cannot run {check.command[0]}: {os_reason(error)}") from None
     if done.returncode:
         raise CheckFailed(f"{check.command[0]} exited with {done.returncode}")
 
@@ -95,10 +96,3 @@ async def _exec(check: CheckSection) -> None:
 async def _kill(process: trio.Process) -> None:
     """Kill a check that is out of time, with all that it started: the next run is due."""
     os.killpg(process.pid, signal.SIGKILL)
-
-
-def _reason(error: OSError) -> str:
-    cause = error.__cause__
-    if isinstance(cause, BaseExceptionGroup):  # trio: every address was tried
-        return str(cause.exceptions[0])
-    return error.strerror or str(cause or error)

@@ -16,6 +16,7 @@ from galelb.grpc.signal import Signal
 from galelb.model import HealthStatus
 from galelb.node.backoff import Backoff
 from galelb.node.health import LocalHealth
+from galelb.node.reasons import os_reason
 from galelb.node.wire import GET_CONFIG, REPORT, Advice, Answer, encode_report
 from galelb.node_config import BalancerAddress, NodeSettings
 
@@ -61,9 +62,17 @@ class BalancerClient:
         self._health = health
         self._connect = connect
         self._backoff = backoff or Backoff()
+        self._sent_at = 0.0
+        self._pause = trio.CancelScope()
+        """The wait for the next report; an answer may shorten or lengthen it."""
         self._said: HealthStatus | None = None
         self._told = ""
         """The last trouble logged, so that only news is logged."""
+
+    @property
+    def reporting(self) -> bool:
+        """Whether the balancer has had a report over the connection that stands."""
+        return self._said is not None
 
     async def run(self) -> None:
         """Report until cancelled; no failure of the balancer or the network leaves it."""
@@ -73,7 +82,7 @@ class BalancerClient:
             try:
                 reason = await self._session()
             except OSError as error:
-                reason = f"cannot connect: {error.strerror or error}"
+                reason = f"cannot connect: {os_reason(error)}"
             except trio.TooSlowError:
                 reason = "cannot connect: no answer in time"
             self._lost(reason)
@@ -105,7 +114,7 @@ class BalancerClient:
         outcome = ["the balancer ended the stream"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report, call, advice, outcome, nursery.cancel_scope)
-            await self._listen(call, outcome)
+            await self._listen(call, advice, outcome)
             nursery.cancel_scope.cancel()
         return outcome[0]
 
@@ -118,25 +127,27 @@ class BalancerClient:
                 status, message = self._health.status, self._health.message
                 await call.send(encode_report(self._settings, status, message))
                 self._said = status
-                with trio.move_on_after(self._period(advice)):
+                self._sent_at = trio.current_time()
+                with trio.CancelScope(deadline=self._next_report(advice)) as self._pause:
                     while status is self._health.status:
                         await self._health.changed.wait()
         except CallError as error:
             outcome[0] = str(error)
             scope.cancel()
 
-    async def _listen(self, call: Call, outcome: list[str]) -> None:
+    async def _listen(self, call: Call, advice: Advice, outcome: list[str]) -> None:
         try:
             while (payload := await call.receive()) is not None:
                 self._take(Answer.decode(payload))
+                self._pause.deadline = self._next_report(advice)
         except CallError as error:
             outcome[0] = str(error)
 
-    def _period(self, advice: Advice) -> float:
+    def _next_report(self, advice: Advice) -> float:
         joining = self.answer is None or (
             self.answer.joining and self._health.status is HealthStatus.SERVING
         )
-        return advice.period(joining=joining)
+        return self._sent_at + advice.period(joining=joining)
 
     def _take(self, answer: Answer) -> None:
         old, self.answer = self.answer, answer

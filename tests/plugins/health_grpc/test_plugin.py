@@ -151,7 +151,7 @@ async def test_a_node_that_floods_has_to_wait(core, autojump_clock, nursery):
         while True:
             await node.call.send(b"")
 
-    with trio.move_on_after(20):
+    with trio.move_on_after(4):
         async with trio.open_nursery() as inner:
             inner.start_soon(flood)
             while await node.call.receive() is not None:
