@@ -6,7 +6,7 @@ from __future__ import annotations
 import trio
 
 from galelb.errors import LabError
-from galelb.lab.balancer_api import routable_nodes
+from galelb.lab.balancer_api import nodes_in_use
 from galelb.lab.clients import collect
 from galelb.lab.hosts import Host, Plan, Role
 from galelb.lab.http_client import FetchError, Target
@@ -63,10 +63,13 @@ async def is_unused(state: LabState, node: Host) -> bool:
     """Whether every balancer that runs gives no new flows to the node."""
     addresses = node_addresses(state.plan, node)
     for balancer in state.plan.of(Role.BALANCER):
+        if balancer.name not in state.running:
+            continue
         try:
-            if balancer.name in state.running and addresses & await routable_nodes(balancer):
-                return False
+            used = await nodes_in_use(balancer)
         except FetchError:
+            return False
+        if addresses & used.routable or max(used.in_tables, default=0) > len(used.routable):
             return False
     return True
 
@@ -85,22 +88,26 @@ def node_addresses(plan: Plan, node: Host) -> frozenset[str]:
 
 
 async def _missing(state: LabState) -> list[str]:
-    plan, running, missing = state.plan, state.running, []
+    plan, running = state.plan, state.running
     nodes = [node for node in plan.of(Role.NODE) if node.name in running]
+    missing: list[str] = []
     for balancer in plan.of(Role.BALANCER):
-        if balancer.name not in running:
-            continue
-        try:
-            routable = await routable_nodes(balancer)
-        except FetchError as error:
-            missing.append(f"{balancer.name} does not answer ({error.cause})")
-            continue
-        missing += [
-            f"{balancer.name} does not use {node.name}"
-            for node in nodes
-            if not node_addresses(plan, node) <= routable
-        ]
+        if balancer.name in running:
+            missing += [
+                f"{balancer.name} {what}" for what in await _unfinished(balancer, plan, nodes)
+            ]
     return missing
+
+
+async def _unfinished(balancer: Host, plan: Plan, nodes: list[Host]) -> list[str]:
+    try:
+        used = await nodes_in_use(balancer)
+    except FetchError as error:
+        return [f"does not answer ({error.cause})"]
+    unused = [node.name for node in nodes if not node_addresses(plan, node) <= used.routable]
+    if not unused and min(used.in_tables, default=0) < len(nodes):
+        return ["has not written its tables"]
+    return [f"does not use {name}" for name in unused]
 
 
 def _check_processes(state: LabState) -> None:
