@@ -9,7 +9,7 @@ import json
 from pydantic import BaseModel
 
 from galelb.config_models import BalancerConfig
-from galelb.secrets import is_secret
+from galelb.redaction import is_secret
 
 __all__ = ["digest", "shared_settings"]
 

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from galelb.errors import ConfigError
 from galelb.option_schema import nested_model
 from galelb.plugin_loading import nearest
-from galelb.secrets import REDACTED, is_secret
+from galelb.redaction import REDACTED, is_secret
 from galelb.toml_file import TomlFile
 from galelb.toml_lines import KeyPath
 

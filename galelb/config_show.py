@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from galelb.config_models import BalancerConfig, BalancerSections
 from galelb.durations import is_duration
 from galelb.option_schema import value_text
-from galelb.secrets import redact
+from galelb.redaction import redact
 
 __all__ = ["show_config", "show_sections"]
 

@@ -14,7 +14,7 @@ from galelb.config_show import show_config
 from galelb.durations import Duration
 from galelb.forwarder import Options
 from galelb.option_schema import describe_model, value_text
-from galelb.secrets import redact
+from galelb.redaction import redact
 
 DATA = {
     "private_interface": {"net_interface_private": "eth0"},

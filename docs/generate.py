@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the parts of the reference that the code knows; a test checks that they are current.
+
+Run `python docs/generate.py` after changing a hook, a configuration key or a reason. It
+replaces what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from galelb import abi, config_models, node_config
+from galelb.hooks import HookSpecs
+from galelb.option_schema import OptionInfo, describe_model
+from galelb.plugins import Plugins
+
+REFERENCE = Path(__file__).parent / "reference"
+BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+
+
+def table(model: type[BaseModel]) -> str:
+    """Return the keys of a section as a Markdown table."""
+    return option_table(describe_model(model))
+
+
+def option_table(options: tuple[OptionInfo, ...]) -> str:
+    """Return described options as a Markdown table."""
+    if not options:
+        return "No keys.\n"
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for one in options:
+        default = "required" if one.required else f"`{one.default}`" if one.default else "not set"
+        cells = (f"`{one.name}`", one.type, default, one.description)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def plugins() -> str:
+    """Return the sections of the bundled plugins."""
+    infos = [info for info in Plugins.discover(environ={}).infos() if info.package == "galelb"]
+    parts = [
+        f"### [plugins.{info.name}]\n\n{', '.join(info.kinds).capitalize()}. {info.description}\n\n"
+        + option_table(info.options)
+        for info in infos
+    ]
+    return "\n".join(parts)
+
+
+def hooks() -> str:
+    """Return every hook with its signature and its docstring, under the heading of its kind."""
+    source = inspect.getsource(HookSpecs)
+    parts: list[str] = []
+    for match in re.finditer(r"^    # (\w+)$|^    def (galelb_\w+)", source, re.MULTILINE):
+        kind, name = match.groups()
+        parts.append(f"### {kind.capitalize()}\n" if kind else hook(name))
+    return "\n".join(parts)
+
+
+def hook(name: str) -> str:
+    """Return the entry of one hook."""
+    function = getattr(HookSpecs, name)
+    signature = inspect.signature(function)
+    parameters = [p for p in signature.parameters.values() if p.name != "self"]
+    typed = f"def {name}({', '.join(map(str, parameters))}) -> {signature.return_annotation}"
+    typed = typed.replace("'", "")
+    heading = f"#### {name}({', '.join(p.name for p in parameters)})"
+    return f"{heading}\n\n```python\n{typed}: ...\n```\n\n{inspect.getdoc(function)}\n"
+
+
+def reasons() -> str:
+    """Return the reasons with their numbers and the comments of abi.py."""
+    rows = ["| number | reason | kind | meaning |", "|---|---|---|---|"]
+    for line in inspect.getsource(abi.Reason).splitlines():
+        match = re.fullmatch(r"\s+([A-Z_]+) = (\d+)  # (?:(\w+(?: or \w+)?): )?(.*)", line)
+        if match:
+            name, number, kind, meaning = match.groups()
+            rows.append(f"| {number} | `{name.lower()}` | {kind or ''} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+MAKERS: dict[str, Callable[[], str]] = {
+    "instance": lambda: table(config_models.InstanceSection),
+    "private_interface": lambda: table(config_models.PrivateInterfaceSection),
+    "public_interface": lambda: table(config_models.PublicInterfaceSection),
+    "node_health": lambda: table(config_models.NodeHealthSection),
+    "load_balancer_quorum": lambda: table(config_models.QuorumSection),
+    "load_balancer_quorum.addresses": lambda: table(config_models.PeerAddress),
+    "forwarding": lambda: table(config_models.ForwardingSection),
+    "announce": lambda: table(config_models.AnnounceSection),
+    "services": lambda: table(config_models.ServiceSection),
+    "nodes": lambda: table(config_models.NodeSection),
+    "plugins": plugins,
+    "node.load_balancer": lambda: table(node_config.LoadBalancerSection),
+    "node.load_balancer.addresses": lambda: table(node_config.BalancerAddress),
+    "node.node": lambda: table(node_config.NodeSettings),
+    "node.checks": lambda: table(node_config.CheckSection),
+    "hooks": hooks,
+    "reasons": reasons,
+}
+
+
+def current(text: str) -> str:
+    """Return a page with every block as the code has it now."""
+    return BLOCK.sub(lambda block: f"{block[1]}{MAKERS[block[2]]()}{block[3]}", text)
+
+
+def main() -> None:
+    """Rewrite the pages that are not current."""
+    for page in sorted(REFERENCE.glob("*.md")):
+        text = page.read_text()
+        if text != current(text):
+            page.write_text(current(text))
+            sys.stdout.write(f"{page}: written\n")
+
+
+if __name__ == "__main__":
+    main()
