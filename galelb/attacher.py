@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 import structlog
-import trio
 
 from galelb.api.view import InterfaceStatus
 from galelb.bpf.attach import attach_xdp, detach_xdp, query_xdp
@@ -162,7 +161,7 @@ class Attacher:
             )
         if entries.tc is None:
             raise TcWantedError(interface.name, "tc", why)
-        await trio.to_thread.run_sync(detach_xdp, interface.ifindex, interface.name)
+        await self._netlink.call(detach_xdp, interface.ifindex, interface.name)
         return XdpMode.TC, why, (await self._tc(interface, entries.tc, "ingress"),)
 
     async def _generic(
@@ -185,7 +184,7 @@ class Attacher:
         )
 
     async def _xdp(self, interface: Interface, program: Path, mode: XdpMode) -> None:
-        await trio.to_thread.run_sync(attach_xdp, interface.ifindex, interface.name, program, mode)
+        await self._netlink.call(attach_xdp, interface.ifindex, interface.name, program, mode)
 
     async def _tc(self, interface: Interface, program: Path, direction: _Direction) -> Attachment:
         fd = obj_get(program)
@@ -238,7 +237,7 @@ async def found_attachments(netlink: Netlink, names: Iterable[str]) -> tuple[Att
     present = await netlink.interfaces()
     found = []
     for interface in (present[name] for name in names if name in present):
-        state = await trio.to_thread.run_sync(query_xdp, interface.ifindex)
+        state = await netlink.call(query_xdp, interface.ifindex)
         if state is not None and state.ours:
             found.append(_attachment(interface, state.mode or XdpMode.NATIVE))
         for direction in _DIRECTIONS:
@@ -252,6 +251,6 @@ async def _undo(netlink: Netlink, one: Attachment) -> None:
         direction: _Direction = "egress" if one.egress else "ingress"
         await netlink.remove_tc(one.ifindex, direction, made_clsact=True)
         return
-    await trio.to_thread.run_sync(detach_xdp, one.ifindex, one.interface)
+    await netlink.call(detach_xdp, one.ifindex, one.interface)
     if one.offloads:
         await netlink.set_offloads(one.interface, one.offloads)

@@ -150,7 +150,9 @@ class KernelDataPath:
             self._ring = None
 
     def _unit(self, one: Pipeline, request: LoadRequest) -> Unit:
-        composition = compose(one.parts, one.defines, self._pin_dir)
+        # A program array holds programs of one kind: with fragment support or without.
+        salt = "frags" if request.frags else ""
+        composition = compose(one.parts, one.defines, self._pin_dir, salt)
         return Unit(composition, one.functions, frags=request.frags)
 
     def _link_tail_calls(self, one: Pipeline, compiled: Compiled) -> None:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
 
 from galelb.model import Interface, IPAddress
 from galelb.netlink import ethtool, requests, tc
@@ -13,6 +14,8 @@ from galelb.netlink.values import Neighbour, Route
 from galelb.netlink.worker import NetlinkThread
 
 __all__ = ["Netlink", "open_netlink"]
+
+T = TypeVar("T")
 
 
 class Netlink:
@@ -115,6 +118,13 @@ class Netlink:
     async def set_offloads(self, ifname: str, wanted: Mapping[str, bool]) -> dict[str, bool]:
         """Switch offloads; return the former values of those that changed, to restore them."""
         return await self._thread.run(lambda _: ethtool.set_offloads(ifname, wanted))
+
+    async def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run another blocking request in the thread that works in this network namespace.
+
+        trio's own worker threads are cached, so they may belong to another namespace.
+        """
+        return await self._thread.run(lambda _: function(*arguments))
 
     def events(self) -> Events:
         """Return a stream of events from now on: `async for event in nl.events()`.
