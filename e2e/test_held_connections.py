@@ -18,8 +18,9 @@ DURATION_S = 60.0
 
 
 async def come_and_go(state: LabState) -> None:
-    """Start and kill a node until cancelled."""
+    """Start and kill a node until cancelled, once all connections are surely open."""
     node = state.plan.host("node4")
+    await trio.sleep(DURATION_S / 6)
     while True:
         start_host(state, node)
         await wait_routable(state)
