@@ -186,6 +186,6 @@ def _entries(compiled: Compiled, request: LoadRequest) -> Entries:
     return Entries(
         xdp=compiled.programs["gale_xdp_entry"].pin,
         tc=tc,
-        egress=tc if egress else None,
+        egress=compiled.programs["gale_tc_egress"].pin if tc and egress else None,
         tc_possible=all(forwarder.supports_tc for forwarder in request.forwarders.values()),
     )
