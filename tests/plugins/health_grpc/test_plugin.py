@@ -145,11 +145,12 @@ async def test_a_node_that_never_reads_stays_healthy(core, autojump_clock, nurse
 
 async def test_a_node_that_floods_has_to_wait(core, autojump_clock, nursery):
     node = await join(nursery, core.source())
+    report = Wire(message="x" * 1000).SerializeToString()  # fewer of them fill the window
     began = trio.current_time()
 
     async def flood():
         while True:
-            await node.call.send(b"")
+            await node.call.send(report)
 
     with trio.move_on_after(4):
         async with trio.open_nursery() as inner:
