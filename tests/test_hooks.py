@@ -160,7 +160,7 @@ def test_galelb_build_table_by_default_asks_the_scheduler():
 def test_galelb_build_table_passes_over_a_table_that_is_none(table):
     plugins = plugins_with("galelb_build_table", lambda *_: table)
 
-    with pytest.raises(PluginError, match="maglev: no lookup table for service web"):
+    with pytest.raises(PluginError, match="no lookup table for service web"):
         plugins.build_table(SERVICE, NODES, 4, 0)  # and Maglev refuses 4 slots
 
 
