@@ -28,6 +28,11 @@ class Backoff:
         self._limit = min(self._most, self._limit * 2)
         return wait
 
+    def cap(self, most: float) -> None:
+        """Wait no longer than `most` from now on."""
+        self._most = most
+        self._limit = min(self._limit, most)
+
     def reset(self) -> None:
         """Begin again with short waits."""
         self._limit = self._first

@@ -28,6 +28,9 @@ Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 _CONNECT_TIMEOUT_S = 3.0
 _CONFIG_TIMEOUT_S = 3.0
+_LONGEST_WAIT_S = 5.0
+"""Between two tries; less with a balancer whose advice is known: after a restart it keeps the
+nodes that it adopts only for one time-out, and they must be back by then."""
 _STEADY_S = 2.0
 """A connection that lived this long was a good one: the next tries are quick again."""
 _LINK = LinkLimits(keepalive_interval=2.0, keepalive_timeout=3.0, handshake_timeout=3.0)
@@ -61,7 +64,7 @@ class BalancerClient:
         self._settings = settings
         self._health = health
         self._connect = connect
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(most=_LONGEST_WAIT_S)
         self._sent_at = 0.0
         self._pause = trio.CancelScope()
         """The wait for the next report; an answer may shorten or lengthen it."""
@@ -106,6 +109,7 @@ class BalancerClient:
         try:
             with trio.fail_after(_CONFIG_TIMEOUT_S):
                 advice = Advice.decode(await channel.unary(GET_CONFIG, b""))
+            self._backoff.cap(min(_LONGEST_WAIT_S, advice.checks_timeout / 2))
             call = channel.stream(REPORT)
         except CallError as error:
             return str(error)

@@ -19,6 +19,15 @@ def test_waits_double_up_to_the_limit():
     assert [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0] == waits
 
 
+def test_a_cap_holds_at_once():
+    backoff = Backoff(0.1, 5.0, Highest())
+    for _ in range(8):
+        backoff.next()
+    backoff.cap(0.5)
+
+    assert [0.5, 0.5] == [backoff.next(), backoff.next()]
+
+
 def test_reset_begins_again():
     backoff = Backoff(0.1, 5.0, Highest())
     for _ in range(8):

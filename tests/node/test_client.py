@@ -89,6 +89,20 @@ async def test_tries_for_ever_with_longer_waits(start, balancer, autojump_clock,
     assert 5 == pytest.approx(max(waits))
 
 
+async def test_is_back_within_the_time_for_which_a_restart_adopts_nodes(
+    start, balancer, autojump_clock, nursery
+):
+    balancer.timeout_s = 1.0
+    start()
+    await trio.sleep(5)
+    balancer.refuses = True
+    balancer.die()
+    await trio.sleep(60)
+
+    waits = [b - a for a, b in zip(balancer.connects, balancer.connects[1:], strict=False)]
+    assert 0.5 == pytest.approx(max(waits[1:]))
+
+
 async def test_short_lived_connections_do_not_reset_the_waits(
     start, balancer, autojump_clock, nursery
 ):
