@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAn
 
 from galelb.config_types import (
     Address,
+    Folder,
     InterfaceName,
     Label,
     Mac,
@@ -64,7 +65,7 @@ class InstanceSection(Section):
         "default"
     )
     """Name of this instance: 1 to 32 of a-z, 0-9 and "-"."""
-    run_dir: Path = Path("/run/galelb")
+    run_dir: Folder = Path("/run/galelb")
     """Where sockets, pins and state live, in a folder named after the instance."""
 
     @property

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator
@@ -15,6 +16,7 @@ from galelb.model import IPAddress
 
 __all__ = [
     "Address",
+    "Folder",
     "InterfaceName",
     "Label",
     "Mac",
@@ -75,6 +77,12 @@ def _port(number: int) -> int:
     if not 1 <= number <= 65535:
         raise ValueError("must be from 1 to 65535")
     return number
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_absolute() or "\0" in str(path):
+        raise ValueError("must be an absolute path")
+    return path
 
 
 def _interface(name: str) -> str:
@@ -147,5 +155,6 @@ _LABEL_WORDS = "1 to 63 of letters, digits, dot, - and _, a letter or digit firs
 Label = Annotated[str, matches(_LABEL, f"must be {_LABEL_WORDS}")]
 OptionalLabel = Annotated[str, matches(f"({_LABEL})?", f"must be empty or {_LABEL_WORDS}")]
 Mac = Annotated[str, AfterValidator(_mac)]
+Folder = Annotated[Path, AfterValidator(_folder)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 PluginName = Annotated[str, AfterValidator(_plugin)]

@@ -98,6 +98,64 @@ class Everything:
         return [Fragile]
 
 
+FULL = """\
+[instance]
+name = "two"
+run_dir = "/tmp/x"
+[private_interface]
+node_port = 1
+api_port = 2
+load_balancer_port = 3
+net_interface_private = "eth0"
+[public_interface]
+clients_port = 4
+net_interface_public = "eth0"
+[node_health]
+checks_before_routing = 1
+checks_timeout = "1s"
+black_list_after_fails = -1
+black_list_expiry = "1m30s"
+sources = ["push"]
+[load_balancer_quorum]
+enforce_single_configuration = true
+addresses = [ { ip = "192.168.1.2", port = 8081 }, { ip = "fd00::1" } ]
+transport = "gossip"
+[forwarding]
+plugin = "nat"
+scheduler = "maglev"
+table_size = 251
+table_seed = 7
+extra_interfaces = ["veth0"]
+xdp_mode = "generic"
+[announce]
+plugin = "garp"
+[[services]]
+name = "dns"
+vip = "fd00::53"
+port = 53
+protocol = "udp"
+target_port = 5353
+forwarder = "nat"
+vlan = 5
+nodes = ["fd00::9"]
+[[nodes]]
+ip = "fd00::9"
+mac = "02-AA-00-00-00-01"
+weight = 3
+name = "nine"
+[plugins.nat]
+mode = "b"
+[plugins.gossip]
+key_file = "/etc/key"
+"""
+
+
+@pytest.fixture(scope="session")
+def full():
+    """A file with every key."""
+    return FULL
+
+
 @pytest.fixture(scope="module")
 def plugins():
     return Plugins.discover(load_entry_points=False, extra=[Everything()])

@@ -18,56 +18,6 @@ net_interface_public = "eth1"
 """
 BASE = INTERFACES + '[forwarding]\nplugin = "nat"\n[node_health]\nsources = ["push"]\n'
 SERVICE = '[[services]]\nname = "{}"\nvip = "{}"\nport = {}\n'
-FULL = """\
-[instance]
-name = "two"
-run_dir = "/tmp/x"
-[private_interface]
-node_port = 1
-api_port = 2
-load_balancer_port = 3
-net_interface_private = "eth0"
-[public_interface]
-clients_port = 4
-net_interface_public = "eth0"
-[node_health]
-checks_before_routing = 1
-checks_timeout = "1s"
-black_list_after_fails = -1
-black_list_expiry = "1m30s"
-sources = ["push"]
-[load_balancer_quorum]
-enforce_single_configuration = true
-addresses = [ { ip = "192.168.1.2", port = 8081 }, { ip = "fd00::1" } ]
-transport = "gossip"
-[forwarding]
-plugin = "nat"
-scheduler = "maglev"
-table_size = 251
-table_seed = 7
-extra_interfaces = ["veth0"]
-xdp_mode = "generic"
-[announce]
-plugin = "garp"
-[[services]]
-name = "dns"
-vip = "fd00::53"
-port = 53
-protocol = "udp"
-target_port = 5353
-forwarder = "nat"
-vlan = 5
-nodes = ["fd00::9"]
-[[nodes]]
-ip = "fd00::9"
-mac = "02-AA-00-00-00-01"
-weight = 3
-name = "nine"
-[plugins.nat]
-mode = "b"
-[plugins.gossip]
-key_file = "/etc/key"
-"""
 
 
 def test_the_shortest_file_has_the_defaults_of_the_documentation(load):
@@ -92,8 +42,8 @@ def test_the_shortest_file_has_the_defaults_of_the_documentation(load):
     assert {"fragile", "maglev", "nat", "push"} == set(config.plugins)
 
 
-def test_every_key_is_read(load):
-    config = load(FULL)
+def test_every_key_is_read(load, full):
+    config = load(full)
 
     assert Path("/tmp/x/two") == config.instance.directory
     assert 90.0 == config.node_health.black_list_expiry

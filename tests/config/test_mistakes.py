@@ -133,6 +133,7 @@ MISTAKES = {
     "key twice": (BASE + "sources = []\n", [":9:"]),
     "invalid UTF-8": (BASE.encode() + b"# \xff\n", [":9: not valid UTF-8: byte 0xff"]),
     "binary": (b"\x00\x01", ["not valid TOML"]),
+    "a relative folder": (BASE + '[instance]\nrun_dir = "x"\n', ["must be an absolute path"]),
     "deep": ("a = " + "[" * 60 + "]" * 60, ["nested more than 32 levels"]),
     "very deep": ("a = " + "[" * 9000 + "]" * 9000, ["nested"]),
     "deep keys": (".".join("a" * 5000) + " = 1", ["nested"]),
@@ -183,3 +184,38 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path, plugins, name, text):
 
     with pytest.raises(ConfigError, match=text):
         load_balancer_config(tmp_path / name, plugins)
+
+
+ODD = [
+    "-1",
+    "0",
+    "99999999999999999999",
+    "1.5",
+    "nan",
+    "inf",
+    "true",
+    '""',
+    '"\\u0000"',
+    '"\u00e9"',
+]
+ODD += ["[]", "[[]]", "{}", "[{}]", "{ a = 1 }", "1979-05-27", "07:32:00", "'x'", '[1, "a"]']
+
+
+def problems_of(load, text):
+    try:
+        load(text)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_any_value_anywhere_is_fine_or_a_problem_at_its_line(load, full, odd):
+    lines = full.splitlines()
+    for number, line in enumerate(lines):
+        key, equals, _ = line.partition(" = ")
+        if not equals:
+            continue
+        text = "\n".join([*lines[:number], f"{key} = {odd}", *lines[number + 1 :]])
+        places = [problem.split(":")[1] for problem in problems_of(load, text)]
+        assert not places or str(number + 1) in places
