@@ -208,6 +208,16 @@ class NodeHealth:
                 self._machines[machine.node.address] = machine
         return tuple(problems)
 
+    def renew_adoption(self, now: float) -> None:
+        """Give adopted nodes without a report of their own another `checks_timeout` from now.
+
+        Call it once health sources listen: before that no node could have reported.
+        """
+        self._now = max(self._now, now)
+        for machine in self._machines.values():
+            if machine.adopted_until is not None:
+                machine.adopted_until = self._now + self._settings.checks_timeout
+
     # details
 
     def _touch(self, address: IPAddress, now: float) -> NodeMachine | None:

@@ -714,6 +714,23 @@ class TestRestart:
         assert (DOWN, 0) == (new.get(A).state, new.get(A).failures)
         assert "no report within 5 s after the balancer's start" == new.get(A).reason
 
+    def test_their_time_counts_from_when_sources_listen(self):
+        new = self.restarted(routable(), 2, 1000)
+        new.renew_adoption(1004)
+        new.tick(1008.9)
+        before = new.get(A).state
+        new.tick(1009)
+
+        assert (ROUTABLE, DOWN) == (before, new.get(A).state)
+
+    def test_the_time_of_nodes_that_reported_is_not_renewed(self):
+        new = self.restarted(routable(), 2, 1000)
+        new.report(said(), 1001)
+        new.renew_adoption(1004)
+        new.tick(1006)
+
+        assert DOWN == new.get(A).state
+
     def test_they_stay_with_their_own_report_and_then_follow_the_rules(self):
         new = self.restarted(routable(), 2, 1000)
 
