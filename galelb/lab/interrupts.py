@@ -45,15 +45,21 @@ def run_interruptibly(run: Callable[[], Awaitable[T]]) -> T:
 async def _until_signal(run: Callable[[], Awaitable[T]]) -> T:
     caught: list[int] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch, caught, nursery.cancel_scope)
+        await nursery.start(_watch, caught, nursery.cancel_scope)
         result = await run()
         nursery.cancel_scope.cancel()
         return result
     raise SystemExit(128 + caught[0])
 
 
-async def _watch(caught: list[int], scope: trio.CancelScope) -> None:
+async def _watch(
+    caught: list[int],
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     with trio.open_signal_receiver(*_ENDING) as numbers:
+        task_status.started()
         async for number in numbers:
             caught.append(number)
             scope.cancel()
