@@ -38,17 +38,18 @@
 #define GALE_FIRST_FRAGMENT	1
 #define GALE_LATER_FRAGMENT	2
 #define GALE_ICMP_ERROR		4
+#define GALE_EGRESS		8	/* TC, on the way out: the kernel has routed it already */
 
 #define GALE_NO_VLAN_MATCH	0xffff	/* double-tagged: no service has this VID */
 #define GALE_NOT_MINE		(-1)	/* a forwarder's _return does not claim the packet */
 #define GALE_MAX_FRAGMENTS	8192
 #define GALE_FRAGMENT_TICKS	30
 
-/* Programs of slow work, reached by a tail call; the index in the program array. */
-#define GALE_SLOW_ICMP		0
-#define GALE_SLOW_FRAGMENT	1
-#define GALE_SLOW_REPLY		2
-#define GALE_SLOW_PROGRAMS	4
+/*
+ * Programs of slow work are reached by a tail call: GALE_SLOW_NAME is the index of NAME in the
+ * program array, numbered when the parts are composed.
+ */
+#define GALE_SLOW_PROGRAMS	16
 
 /* What GALE_SLOW_REPLY makes. */
 #define GALE_REPLY_TTL		1

@@ -59,6 +59,20 @@ static __always_inline u32 gale_hw_tag(GALE_CTX *ctx, u16 *tci)
 	return 0;
 }
 
+#define GALE_QUOTE		128	/* at most so many bytes are quoted in an ICMP error */
+
+/* Bytes of the packet to quote; an even number. */
+static __always_inline u32 gale_quote_len(struct gale_packet *p)
+{
+	return (p->len > GALE_QUOTE ? GALE_QUOTE : p->len) & ~1U;
+}
+
+/* Bytes of the packet to keep in the frame for that. */
+static __always_inline u32 gale_kept_len(struct gale_packet *p)
+{
+	return gale_quote_len(p);
+}
+
 static __always_inline int gale_load(GALE_CTX *ctx, u32 offset, void *to, u32 len)
 {
 	return bpf_xdp_load_bytes(ctx, offset, to, len);
@@ -67,6 +81,24 @@ static __always_inline int gale_load(GALE_CTX *ctx, u32 offset, void *to, u32 le
 static __always_inline int gale_store(GALE_CTX *ctx, u32 offset, void *from, u32 len)
 {
 	return bpf_xdp_store_bytes(ctx, offset, from, len);
+}
+
+/* Cut the frame to `len` bytes. */
+static __always_inline int gale_trim(GALE_CTX *ctx, u32 len)
+{
+	return bpf_xdp_adjust_tail(ctx, (int)(len - gale_frame_len(ctx)));
+}
+
+/* Make room for `len` bytes before the frame. */
+static __always_inline int gale_grow_head(GALE_CTX *ctx, u32 len)
+{
+	return bpf_xdp_adjust_head(ctx, -(int)len);
+}
+
+/* Send the frame back out of the interface that it came in by. */
+static __always_inline int gale_send_back(GALE_CTX *ctx)
+{
+	return XDP_TX;
 }
 
 #endif

@@ -27,9 +27,9 @@ int GALE_FN(entry)(GALE_CTX *ctx)
 	if (gale_parse(ctx, p))
 		return gale_unparsable(ctx, p);
 	if (unlikely(p->flags & GALE_LATER_FRAGMENT))
-		gale_tail(ctx, GALE_SLOW_FRAGMENT);
+		gale_hand_over(ctx, p, GALE_SLOW_FRAGMENT, 0);
 	else if (unlikely(p->flags & GALE_ICMP_ERROR))
-		gale_tail(ctx, GALE_SLOW_ICMP);
+		gale_hand_over(ctx, p, GALE_SLOW_ICMP, 0);
 	else if (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) {
 		target.service_id = gale_service_find(p);
 		if (target.service_id)
@@ -40,5 +40,21 @@ int GALE_FN(entry)(GALE_CTX *ctx)
 	}
 	return gale_pass(p, GALE_REASON_PASS_FOREIGN);
 }
+
+#ifdef GALE_TC
+/* Answers that the kernel forwards itself: rewritten on their way out, all else untouched. */
+int GALE_FN(egress)(GALE_CTX *ctx)
+{
+	struct gale_packet packet = {}, *p = &packet;
+	int verdict = GALE_NOT_MINE;
+
+	if (!gale_parse(ctx, p) && (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) &&
+	    !(p->flags & GALE_LATER_FRAGMENT)) {
+		p->flags |= GALE_EGRESS;
+		verdict = gale_returns(ctx, p);
+	}
+	return verdict == GALE_NOT_MINE ? GALE_PASS : verdict;
+}
+#endif
 
 #endif

@@ -24,4 +24,13 @@ struct gale_packet {
 	u8 pad;
 };
 
+/*
+ * Offsets for the verifier, which forgets their bounds when they come from a map. No header starts
+ * later than GALE_MAX_L4: such packets count as unreadable.
+ */
+#define GALE_MAX_L4		0x3ff
+#define GALE_L3(p)		((p)->l3 & 0x3f)
+#define GALE_L4(p)		((p)->l4 & GALE_MAX_L4)
+#define GALE_FRAG(p)		((p)->frag_l3 & GALE_MAX_L4)
+
 #endif

@@ -146,7 +146,7 @@ static __always_inline int gale_parse_ipv6(GALE_CTX *ctx, struct gale_packet *p)
 		return -1;
 	for (i = 0; i < GALE_MAX_EXTENSIONS && more > 0; i++)
 		more = gale_parse_extension(p, data, end);
-	if (more || p->l4 > p->l3 + p->len)
+	if (more || p->l4 > GALE_MAX_L4 || p->l4 > p->l3 + p->len)
 		return -1;
 	return p->flags & GALE_LATER_FRAGMENT ? 0 : gale_parse_l4(p, data, end);
 }

@@ -28,6 +28,11 @@
  * for ICMP errors about one of its services (service_id > 0) or about something else (0). A
  * forwarder without it gets ICMP errors about its services by NAME_forward, the node chosen by
  * the packet that the error quotes.
+ *
+ * Slow work can go to a program of its own, which keeps the fast one small: define
+ * `int GALE_FN(NAME_work)(GALE_CTX *ctx)` at the start of a line, and reach it by
+ * gale_hand_over(ctx, p, GALE_SLOW_NAME_WORK, service_id). It finds the packet and the service's id
+ * in gale_scratch_get().
  */
 
 /* Where a matched packet is bound. */

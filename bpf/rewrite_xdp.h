@@ -6,7 +6,7 @@
 static __always_inline int gale_rewrite_ipv4(GALE_CTX *ctx, struct gale_packet *p,
 					     struct gale_rewrite *rw, u64 sum)
 {
-	struct gale_ipv4 *ip = gale_data(ctx) + p->l3;
+	struct gale_ipv4 *ip = gale_data(ctx) + GALE_L3(p);
 
 	if ((void *)(ip + 1) > gale_data_end(ctx))
 		return -1;
@@ -29,7 +29,7 @@ static __always_inline int gale_rewrite_ipv6(GALE_CTX *ctx, struct gale_packet *
 					     struct gale_rewrite *rw)
 {
 	void *data = gale_data(ctx), *end = gale_data_end(ctx);
-	struct gale_ipv6 *ip = data + p->l3;
+	struct gale_ipv6 *ip = data + GALE_L3(p);
 
 	if ((void *)(ip + 1) > end)
 		return -1;
@@ -37,7 +37,7 @@ static __always_inline int gale_rewrite_ipv6(GALE_CTX *ctx, struct gale_packet *
 	__builtin_memcpy(ip->saddr, rw->saddr, 16);
 	__builtin_memcpy(ip->daddr, rw->daddr, 16);
 	if (p->flags & (GALE_FIRST_FRAGMENT | GALE_LATER_FRAGMENT)) {
-		struct gale_ipv6_frag *frag = data + p->frag_l3;
+		struct gale_ipv6_frag *frag = data + GALE_FRAG(p);
 
 		if ((void *)(frag + 1) > end)
 			return -1;
@@ -50,7 +50,7 @@ static __always_inline int gale_rewrite_ipv6(GALE_CTX *ctx, struct gale_packet *
 static __always_inline int gale_rewrite_ports(GALE_CTX *ctx, struct gale_packet *p,
 					      struct gale_rewrite *rw, u64 sum)
 {
-	void *l4 = gale_data(ctx) + p->l4, *end = gale_data_end(ctx);
+	void *l4 = gale_data(ctx) + GALE_L4(p), *end = gale_data_end(ctx);
 
 	sum = gale_sum_replace(sum, gale_ports_word(p->sport, p->dport),
 			       gale_ports_word(rw->sport, rw->dport));

@@ -5,12 +5,37 @@
 
 /* Where a packet goes, and how it is counted. */
 struct gale_way {
-	struct gale_next_hop *hop;
+	struct gale_next_hop *hop;	/* NULL = the kernel has routed it */
 	u32 service;		/* id */
 	u32 node;		/* index, or 0 when it goes to a client */
 	u32 reason;
 	u16 vlan;		/* tag to push when it leaves untagged by another interface */
 };
+
+/*
+ * The packet that was handed over, on the stack: the verifier knows what it has seen of it there.
+ * Family and protocol are made constants of a branch, so that it does not mix them.
+ */
+static __always_inline void gale_take_over(struct gale_scratch *scratch, struct gale_packet *p)
+{
+	*p = scratch->packet;
+	p->pad = 0;
+	p->family = p->family == GALE_FAMILY_IPV6 ? GALE_FAMILY_IPV6 : GALE_FAMILY_IPV4;
+	p->protocol = p->protocol == GALE_IP_TCP ? GALE_IP_TCP : GALE_IP_UDP;
+}
+
+/* Go on in another program, which finds the packet in its CPU's scratch. Returns only on failure. */
+static __always_inline void gale_hand_over(GALE_CTX *ctx, struct gale_packet *p, u32 program,
+					   u32 service)
+{
+	struct gale_scratch *scratch = gale_scratch_get();
+
+	if (!scratch)
+		return;
+	scratch->packet = *p;
+	scratch->service = service;
+	gale_tail(ctx, program);
+}
 
 /* Ask GALE_SLOW_REPLY for a message to the sender, from `addr`; returns the verdict if it may not. */
 static __always_inline int gale_reply(GALE_CTX *ctx, struct gale_packet *p, u32 kind, u32 mtu,
@@ -18,12 +43,13 @@ static __always_inline int gale_reply(GALE_CTX *ctx, struct gale_packet *p, u32 
 {
 	struct gale_scratch *scratch = gale_scratch_get();
 
+	if (p->flags & (GALE_LATER_FRAGMENT | GALE_ICMP_ERROR))	/* RFC 1122, 3.2.2 */
+		return gale_drop(p, reason, service);
 	if (scratch && gale_allowed(&scratch->reply_at, &scratch->replies, GALE_ICMP_RATE)) {
 		scratch->kind = kind;
 		scratch->mtu = mtu;
-		scratch->service = service;
 		__builtin_memcpy(scratch->addr, addr, 4 * GALE_WORDS);
-		gale_tail(ctx, GALE_SLOW_REPLY);
+		gale_hand_over(ctx, p, GALE_SLOW_REPLY, service);
 	}
 	return gale_drop(p, reason, service);
 }
@@ -90,12 +116,26 @@ static __always_inline void gale_fragment_note(struct gale_packet *p, struct gal
 	gale_fragments.update(&scratch->key, note);
 }
 
+/* On the way out of the kernel's own forwarding: MACs and TTL are done. */
+static __always_inline int gale_send_routed(GALE_CTX *ctx, struct gale_packet *p,
+					    struct gale_rewrite *rw, struct gale_way *way)
+{
+	rw->ttl = 0;
+	rw->id6 = p->fragment;
+	rw->id = rw->id6;
+	if (gale_rewrite_packet(ctx, p, rw))
+		return gale_drop(p, GALE_REASON_INTERNAL, way->service);
+	return gale_exit(p, GALE_PASS, way->reason, way->service, way->node);
+}
+
 /* Rewrite the packet and send it its way. `addr` is what messages of ours to its sender come from. */
 static __always_inline int gale_send(GALE_CTX *ctx, struct gale_packet *p, struct gale_rewrite *rw,
 				     struct gale_way *way, u32 *addr)
 {
 	int verdict;
 
+	if (!way->hop)
+		return gale_send_routed(ctx, p, rw, way);
 	if (unlikely(p->ttl <= rw->ttl))
 		return gale_reply(ctx, p, GALE_REPLY_TTL, 0, addr, way->service,
 				  GALE_REASON_TTL_EXCEEDED);

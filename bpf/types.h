@@ -87,14 +87,18 @@ struct gale_scratch {
 	struct gale_next_hop hop;	/* made of the FIB's answer */
 	u32 kind;		/* GALE_REPLY_* */
 	u32 mtu;
-	u32 service;
+	u32 service;		/* id, or 0 */
 	u32 addr[4];		/* what a reply of ours comes from */
 	u64 reply_at;		/* jiffies; token buckets */
 	u64 event_at;
 	u32 replies;
 	u32 events;
+	struct gale_packet packet;	/* for the program that a tail call reaches */
+	u32 pad;
 	struct gale_fragment_key key;
 	struct gale_fragment fragment;
+	u64 word;		/* the forwarder's own, across a tail call */
+	u64 work[16];		/* for helper programs */
 };
 
 struct gale_counter {

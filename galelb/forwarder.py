@@ -135,6 +135,8 @@ class Forwarder(abc.ABC):
     source: ClassVar[Path]
     """The C file, next to the plugin's Python."""
     claims_returns: ClassVar[bool] = False
+    translates_icmp: ClassVar[bool] = False
+    """Whether the C defines `<name>_icmp`; without it ICMP errors go by `<name>_forward`."""
     supports_tc: ClassVar[bool] = False
     supports_ipv6: ClassVar[bool] = True
     stateful: ClassVar[bool] = False

@@ -13,7 +13,7 @@ import attrs
 
 from galelb import abi
 from galelb.bpf.compose import Part
-from galelb.bpf.matching import dispatch_part, match_part
+from galelb.bpf.matching import dispatch_part, match_part, uses_map
 from galelb.errors import CompileError
 from galelb.forwarder import Forwarder, HostView
 from galelb.model import Service
@@ -25,7 +25,12 @@ Context = Literal["xdp", "tc"]
 _CONTEXT = {"xdp": "ctx_xdp.h", "tc": "ctx_skb.h"}
 _REWRITE = {"xdp": "rewrite_xdp.h", "tc": "rewrite_skb.h"}
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
-_SLOW = {}
+_PROGRAM = re.compile(r"^int GALE_FN\((\w+)\)\(GALE_CTX \*ctx\)", re.MULTILINE)
+_SLOW = ("icmp", "fragment", "reply")  # GALE_SLOW_*, bpf/consts.h
+
+
+_AFTER = ("plugin.h",)
+_PROGRAMS = ("entry.h", "icmp.h", "fragment.h", "reply.h")
 
 
 @attrs.frozen(kw_only=True)
@@ -70,25 +75,33 @@ def pipeline(
     Raises CompileError when a forwarder's C cannot be read.
     """
     used = [f for f in forwarders if any(s.forwarder == f.name for s in services.values())]
-    head = ["consts.h", "types.h", "wire.h", "packet.h", _CONTEXT[context], "maps.h", "csum.h"]
-    middle = ["parse.h", "stats.h", "select.h", "next_hop.h", "rewrite.h", _REWRITE[context]]
-    parts = [_shared(name) for name in [*head, *middle, "send.h"]]
-    parts.append(match_part(services))
-    parts.append(_shared("plugin.h"))
-    for forwarder in used:
-        parts += _sources(forwarder.source)
-    parts.append(dispatch_part(services, used))
-    parts.append(_shared("entry.h"))
+    own = [part for forwarder in used for part in _sources(forwarder.source)]
+    slow = [*_SLOW, *(name for part in own for name in _PROGRAM.findall(part.text))]
     helpers = [name for f in used for name in f.helper_programs] if context == "xdp" else []
-    tails = {index: f"gale_{context}_{name}" for index, name in _SLOW.items()}
-    names = [f"gale_{context}_entry", *tails.values(), *helpers]
+    entries = ["entry", "egress"] if context == "tc" else ["entry"]
+    tails = {index: f"gale_{context}_{name}" for index, name in enumerate(slow)}
+    names = [*(f"gale_{context}_{name}" for name in entries), *tails.values(), *helpers]
+    numbers = {f"GALE_SLOW_{name.upper()}": index for index, name in enumerate(slow)}
     return Pipeline(
-        parts=parts,
-        defines=_defines(services, used, host, limits, table_seed, context),
+        parts=[
+            *(_shared(name) for name in _before(context)),
+            match_part(services),
+            *(_shared(name) for name in _AFTER),
+            *own,
+            dispatch_part(services, used),
+            *(_shared(name) for name in _PROGRAMS),
+        ],
+        defines=_defines(services, used, host, limits, table_seed, context) | numbers,
         functions=dict.fromkeys(names, context),
         tail_array=f"gale_slow_{context}",
         tail_calls=tails,
     )
+
+
+def _before(context: Context) -> list[str]:
+    head = ["consts.h", "packet.h", "types.h", "wire.h", _CONTEXT[context], "maps.h", "csum.h"]
+    middle = ["parse.h", "stats.h", "select.h", "next_hop.h", "rewrite.h", _REWRITE[context]]
+    return [*head, *middle, "send.h", "quote.h"]
 
 
 def _shared(name: str) -> Part:
@@ -133,6 +146,8 @@ def _defines(
     }
     if any(service.vip.version == 6 for service in services.values()):
         numbers["GALE_IPV6"] = 1
+    if uses_map(services):
+        numbers["GALE_SERVICE_MAP"] = 1
     if context == "tc":
         numbers["GALE_TC"] = 1
     for forwarder in forwarders:

@@ -78,11 +78,17 @@ static __always_inline u32 l4_nat_index(u64 hash, int second, u32 buckets)
 	return (second ? hash >> 32 : hash) & (buckets - 1);
 }
 
-/* A number that the verifier forgets, so that it follows one way instead of one per value. */
-static __always_inline u64 l4_nat_forget(u64 number)
+/*
+ * The same number, but the verifier forgets it and so follows one way instead of one per value:
+ * to it, x ^ x is unknown when x is.
+ */
+static __always_inline u64 l4_nat_forget(u64 number, u64 unknown)
 {
-	asm volatile("%0 = be16 %0" : "+r"(number));
-	return number >> 8;
+	u64 zero = unknown;
+
+	asm volatile("%0 ^= %1" : "+&r"(zero) : "r"(unknown));
+	asm volatile("%0 ^= %1" : "+&r"(number) : "r"(zero));
+	return number;
 }
 
 /* Key, word, key again: equal keys around a word in use mean that the word belongs to the key. */
@@ -102,7 +108,7 @@ static __always_inline u64 *l4_nat_match4(struct l4_nat_bucket4 *b, struct l4_na
 		}
 	if (at == L4_NAT_ENTRIES)
 		return NULL;
-	return &b->entry[l4_nat_forget(at) & (L4_NAT_ENTRIES - 1)].word;
+	return &b->entry[l4_nat_forget(at, k->hash) & (L4_NAT_ENTRIES - 1)].word;
 }
 
 static __always_inline u64 *l4_nat_find4(int table, struct l4_nat_key *k, u64 *word)
@@ -152,7 +158,7 @@ static __always_inline u64 *l4_nat_match6(struct l4_nat_bucket6 *b, struct l4_na
 		}
 	if (at == L4_NAT_ENTRIES)
 		return NULL;
-	return &b->entry[l4_nat_forget(at) & (L4_NAT_ENTRIES - 1)].word;
+	return &b->entry[l4_nat_forget(at, k->hash) & (L4_NAT_ENTRIES - 1)].word;
 }
 
 static __always_inline u64 *l4_nat_find6(int table, struct l4_nat_key *k, u64 *word)

@@ -84,18 +84,89 @@ static __always_inline u64 *l4_nat_slot(u32 family, u32 index)
 }
 #endif
 
-/* The word of the node's direction for a forward word; NULL when there is none in use. */
-static __always_inline u64 *l4_nat_back(u32 family, u64 forward, struct l4_nat_slice_info *slice,
-					u64 *word)
+/* A key of the same client with another id: of the slice, for return tables. */
+static __always_inline void l4_nat_key_rehash(struct l4_nat_key *k, u32 family)
 {
-	u16 offset = l4_nat_second(forward) - slice->first_port;
+#ifdef GALE_IPV6
+	if (family == GALE_FAMILY_IPV6)
+		k->hash = gale_mix(gale_mix(gale_mix(GALE_FLOW_SEED, k->hi), k->lo), k->key);
+	else
+#endif
+		k->hash = gale_mix(GALE_FLOW_SEED, k->key);
+	k->hash = gale_mix(k->hash, 0);
+}
+
+#ifdef L4_NAT_DNAT
+/* The word of the node's direction for a forward word; NULL when there is none. */
+static __always_inline u64 *l4_nat_back(u32 family, struct l4_nat_key *k, u64 forward, u64 *word)
+{
+	struct l4_nat_key back = *k;
+
+	back.key = (back.key & ~0xffffULL) | l4_nat_first(forward);
+	l4_nat_key_rehash(&back, family);
+	return l4_nat_find(L4_NAT_BACKWARD, family, &back, word);
+}
+
+/* Give up the way back of a flow whose forward entry is ours. */
+static __always_inline void l4_nat_release(u64 *at, u64 forward, u64 backward)
+{
+	__sync_lock_test_and_set(at, L4_NAT_FREE);
+}
+#else
+/* Whether a slot's or entry's key is this one; `at` is its word. */
+static __always_inline int l4_nat_holds(u32 family, u64 *at, struct l4_nat_key *k)
+{
+#ifdef GALE_IPV6
+	if (family == GALE_FAMILY_IPV6)
+		return l4_nat_equal6((void *)at - offsetof(struct l4_nat_entry6, word), k);
+#endif
+	return L4_NAT_READ(*(at - 1)) == k->key;
+}
+
+/* The word of the node's direction for a forward word; NULL when there is none. */
+static __always_inline u64 *l4_nat_back(u32 family, struct l4_nat_key *k, u64 forward, u64 *word)
+{
+	struct l4_nat_slice_info *slice = l4_nat_slice(l4_nat_first(forward));
+	u16 offset;
 	u64 *at;
 
+	if (!slice)
+		return NULL;
+	offset = l4_nat_second(forward) - slice->first_port;
 	if (offset >= slice->count)
 		return NULL;
 	at = l4_nat_slot(family, slice->base + offset);
-	*word = at ? L4_NAT_READ(*at) : 0;
-	return *word >= L4_NAT_USED ? at : NULL;
+	if (!at)
+		return NULL;
+	*word = L4_NAT_READ(*at);
+	return *word >= L4_NAT_USED && l4_nat_holds(family, at, k) ? at : NULL;
+}
+
+/* Quarantine the port of a flow whose forward entry is ours, from its last packet on. */
+static __always_inline void l4_nat_release(u64 *at, u64 forward, u64 backward)
+{
+	u16 age = l4_nat_age(forward);
+
+	if ((s16)(l4_nat_age(backward) - age) > 0)
+		age = l4_nat_age(backward);
+	__sync_lock_test_and_set(at, l4_nat_word(0, 0, L4_NAT_CLOSED, age));
+}
+#endif
+
+/*
+ * Take a flow's entry out of the table: with its key's lock held, or when nobody looks for it.
+ * 1 = the entry is ours (BUSY) and its way back is given up; 0 = it changed meanwhile.
+ */
+static __always_inline int l4_nat_retire(u32 family, struct l4_nat_key *k, u64 *entry, u64 word)
+{
+	u64 *at, back;
+
+	if (!l4_nat_swap(entry, word, L4_NAT_BUSY))
+		return 0;
+	at = l4_nat_back(family, k, word, &back);
+	if (at)
+		l4_nat_release(at, word, back);
+	return 1;
 }
 
 #endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Rewriting for TC: a checksum may be partial there, so the kernel's helpers change it. */
+#ifndef GALELB_REWRITE_SKB_H
+#define GALELB_REWRITE_SKB_H
+
+static __always_inline int gale_rewrite_ipv4(GALE_CTX *ctx, struct gale_packet *p,
+					     struct gale_rewrite *rw, u64 sum)
+{
+	u32 at = p->l3;
+	u8 ttl = p->ttl - 1;
+
+	if (p->flags & (GALE_FIRST_FRAGMENT | GALE_LATER_FRAGMENT)) {
+		u16 id = rw->id;
+
+		sum = gale_sum_replace(sum, (u16)p->fragment, id);
+		if (bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv4, id), &id, 2, 0))
+			return -1;
+	}
+	if (rw->ttl) {
+		sum = gale_sum_replace(sum, 1, 0);
+		if (bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv4, ttl), &ttl, 1, 0))
+			return -1;
+	}
+	if (bpf_l3_csum_replace(ctx, at + offsetof(struct gale_ipv4, check), 0, gale_fold32(sum), 0))
+		return -1;
+	return bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv4, saddr), rw->saddr, 4, 0) ||
+	       bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv4, daddr), rw->daddr, 4, 0);
+}
+
+#ifdef GALE_IPV6
+static __always_inline int gale_rewrite_ipv6(GALE_CTX *ctx, struct gale_packet *p,
+					     struct gale_rewrite *rw)
+{
+	u8 hops = p->ttl - rw->ttl;
+	u32 at = p->l3, id = rw->id6;
+
+	if (p->flags & (GALE_FIRST_FRAGMENT | GALE_LATER_FRAGMENT) &&
+	    bpf_skb_store_bytes(ctx, p->frag_l3 + offsetof(struct gale_ipv6_frag, id), &id, 4, 0))
+		return -1;
+	return bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv6, hop_limit), &hops, 1, 0) ||
+	       bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv6, saddr), rw->saddr, 16, 0) ||
+	       bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv6, daddr), rw->daddr, 16, 0);
+}
+#endif
+
+static __always_inline int gale_rewrite_ports(GALE_CTX *ctx, struct gale_packet *p,
+					      struct gale_rewrite *rw, u64 sum)
+{
+	u32 from = gale_ports_word(p->sport, p->dport), to = gale_ports_word(rw->sport, rw->dport);
+	u32 at = p->l4 + offsetof(struct gale_tcp, check), flags = 0;
+
+	if (p->protocol == GALE_IP_UDP) {
+		at = p->l4 + offsetof(struct gale_udp, check);
+		flags = BPF_F_MARK_MANGLED_0;	/* 0 stays 0, and is never computed */
+	}
+	if (bpf_l4_csum_replace(ctx, at, 0, gale_fold32(sum), flags | BPF_F_PSEUDO_HDR) ||
+	    bpf_l4_csum_replace(ctx, at, from, to, flags | sizeof(to)))
+		return -1;
+	return bpf_skb_store_bytes(ctx, p->l4, &to, sizeof(to), 0);
+}
+
+static __always_inline int gale_rewrite_packet(GALE_CTX *ctx, struct gale_packet *p,
+					       struct gale_rewrite *rw)
+{
+	u64 sum = gale_sum_addresses(p, rw);
+	int error;
+
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)
+		error = gale_rewrite_ipv6(ctx, p, rw);
+	else
+#endif
+		error = gale_rewrite_ipv4(ctx, p, rw, sum);
+	if (error || p->flags & (GALE_LATER_FRAGMENT | GALE_ICMP_ERROR))
+		return error;
+	return gale_rewrite_ports(ctx, p, rw, sum);
+}
+
+/* Take off or put on the tag that the way out needs, write the MACs, and send the frame off. */
+static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
+					 struct gale_next_hop *hop, u16 vlan)
+{
+	int same = hop->ifindex == gale_ifindex(ctx);
+	u8 mac[12];
+
+	if (!same && p->tags && bpf_skb_vlan_pop(ctx))
+		return -1;
+	if (vlan && !same && !p->tags && bpf_skb_vlan_push(ctx, htons(GALE_ETH_VLAN), vlan))
+		return -1;
+	__builtin_memcpy(mac, hop->dst, 6);
+	__builtin_memcpy(mac + 6, hop->src, 6);
+	if (bpf_skb_store_bytes(ctx, 0, mac, sizeof(mac), 0))
+		return -1;
+	return bpf_redirect(hop->ifindex, 0);
+}
+
+#endif
