@@ -35,6 +35,7 @@ class L4Nat(Forwarder):
     Options = L4NatOptions
     source = Path(__file__).with_name("l4_nat.bpf.c")
     claims_returns = True
+    translates_icmp = True
     supports_tc = True
     stateful = True
     helper_programs = ("l4_nat_sweep", "l4_nat_import")
