@@ -134,6 +134,15 @@ class HttpConnection:
             )
         return response
 
+    async def rest(self, seconds: float) -> None:
+        """Wait, and fail the moment that the server closes or breaks the connection."""
+        with trio.move_on_after(seconds):
+            with _named("read_timeout", seconds + 1):
+                data = await self._stream.receive_some(1)
+            if data:
+                raise FetchError("bad_http", "an answer that nobody asked for")
+            raise FetchError("closed", "the server closed an idle connection")
+
     async def aclose(self) -> None:
         """Close the connection at once."""
         await trio.aclose_forcefully(self._stream)

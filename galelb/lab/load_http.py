@@ -68,6 +68,7 @@ async def _fresh_worker(job: Requests, targets: TargetSet, budget: _Budget, repo
 async def _kept_worker(job: Requests, targets: TargetSet, budget: _Budget, report: Report) -> None:
     connection: HttpConnection | None = None
     target = targets.next()
+    pause_s = job.pause_s if job.kept_pause_s is None else job.kept_pause_s
     while budget.take():
         if connection is None:
             target = targets.next()
@@ -75,11 +76,16 @@ async def _kept_worker(job: Requests, targets: TargetSet, budget: _Budget, repor
         with attempt.reported(report):
             if connection is None:
                 await attempt.connect()
+            else:
+                # Resting is part of the request: a connection that dies meanwhile fails then,
+                # not when somebody looks.
+                await connection.rest(pause_s)
             await attempt.get(f"/bytes/{job.size}", job.size, READ_TIMEOUT_S)
         if attempt.failed:
             await attempt.close()
         connection = None if attempt.failed else attempt.connection
-        await trio.sleep(job.pause_s if job.kept_pause_s is None else job.kept_pause_s)
+        if connection is None:
+            await trio.sleep(job.pause_s)
     if connection is not None:
         await connection.aclose()
 

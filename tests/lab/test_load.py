@@ -110,6 +110,24 @@ async def test_a_server_that_ends_breaks_what_is_held() -> None:
     assert 3 == len(results)
 
 
+async def test_a_kept_connection_that_dies_while_idle_fails_at_that_moment() -> None:
+    results: list[Result] = []
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        async with node("n1") as target:
+            job = Requests(targets=(target,), fresh=0, kept=1, kept_pause_s=1000)
+            nursery.start_soon(run_jobs, [job], results.append, stop)
+            connection = await HttpConnection.open(target, 1)
+            for _ in range(3):
+                await connection.get("/", 1)
+            await connection.aclose()
+        while not any(item.error for item in results):
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+    assert results[-1].error in {"closed", "reset", "refused"}
+
+
 async def test_a_stop_ends_endless_jobs() -> None:
     stop = trio.Event()
     results: list[Result] = []
