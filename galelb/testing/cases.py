@@ -14,7 +14,7 @@ from galelb.testing.checksums import checksum_problems
 from galelb.testing.conversation import Conversation
 from galelb.testing.dissect import describe
 from galelb.testing.runner import Outcome, PacketRunner, Verdict
-from galelb.testing.world import PRIVATE, PUBLIC
+from galelb.testing.world import LOCAL_CLIENTS, PRIVATE, PUBLIC
 
 __all__ = ["EVERY_KIND", "PacketCase", "Play", "check", "established", "nothing", "opened", "table"]
 
@@ -34,13 +34,14 @@ class Play:
 
     @classmethod
     def start(
-        cls, runner: PacketRunner, service: Service, *, full_nat: bool = True, client: str = ""
+        cls, runner: PacketRunner, service: Service, *, full_nat: bool = True, local: bool = False
     ) -> Play:
-        """Begin with a fresh client port (and address, unless one is given)."""
+        """Begin with a fresh client port, and a fresh address unless the client is local."""
         number = next(_clients)
-        address = client or fresh_client(service.vip.version, number)
+        version = service.vip.version
+        address = LOCAL_CLIENTS[version] if local else fresh_client(version, number)
         port = 20000 + number % 40000
-        return cls(runner, Conversation(service, address, port, full_nat))
+        return cls(runner, Conversation(service, address, port, full_nat, local))
 
     @property
     def tcp(self) -> bool:
@@ -60,16 +61,22 @@ class Play:
             self.talk.learn(outcome.data, self.runner.world.nodes)
         return outcome
 
+    @property
+    def client_side(self) -> str:
+        """The interface that the client's packets arrive on."""
+        return PRIVATE if self.talk.local else PUBLIC
+
     def open(self) -> Outcome:
         """Send the client's first packet."""
-        return self.send(self.talk.to_vip(**({"flags": "S"} if self.tcp else {})))
+        first = {"flags": "S"} if self.tcp else {}
+        return self.send(self.talk.to_vip(**first), self.client_side)
 
     def establish(self) -> None:
         """Make the flow established: both sides have spoken, and TCP has shaken hands."""
         self.open()
         self.send(self.talk.from_node(**({"flags": "SA"} if self.tcp else {})), PRIVATE)
         if self.tcp:
-            self.send(self.talk.to_vip(flags="A"))
+            self.send(self.talk.to_vip(flags="A"), self.client_side)
 
 
 def fresh_client(version: int, number: int) -> str:

@@ -10,7 +10,7 @@ import attrs
 from galelb.model import Service
 from galelb.testing.dissect import dissect
 from galelb.testing.packets import frame
-from galelb.testing.world import GATEWAY_MAC, PRIVATE_MAC, PUBLIC_MAC, TestNode
+from galelb.testing.world import GATEWAY_MAC, LOCAL_MAC, PRIVATE_MAC, PUBLIC_MAC, TestNode
 
 __all__ = ["Conversation"]
 
@@ -28,6 +28,8 @@ class Conversation:
     client: str
     client_port: int
     full_nat: bool = True
+    local: bool = False
+    """Whether the client is on the private network, so that all goes through one interface."""
     node: TestNode | None = None
     source: str = ""
     source_port: int = 0
@@ -45,7 +47,8 @@ class Conversation:
 
     def to_vip(self, **more: Any) -> bytes:
         """Return a packet from the client."""
-        arguments = {"src_mac": GATEWAY_MAC, "dst_mac": PUBLIC_MAC, **self._tags()} | more
+        ours, theirs = self._client_macs()
+        arguments = {"src_mac": theirs, "dst_mac": ours, **self._tags()} | more
         return frame(
             self.client,
             str(self.service.vip),
@@ -86,7 +89,7 @@ class Conversation:
             self.service.port,
             self.client_port,
             protocol=self.protocol,
-            **{**self._tags(), **_forwarded(more, PUBLIC_MAC, GATEWAY_MAC)},
+            **{**self._tags(), **_forwarded(more, *self._client_macs())},
         )
 
     def learn(self, data: bytes, nodes: tuple[TestNode, ...]) -> None:
@@ -95,6 +98,9 @@ class Conversation:
         assert packet is not None, data.hex()
         self.node = next(node for node in nodes if node.address == packet.dst)
         self.source, self.source_port = str(packet.src), packet.sport
+
+    def _client_macs(self) -> tuple[str, str]:
+        return (PRIVATE_MAC, LOCAL_MAC) if self.local else (PUBLIC_MAC, GATEWAY_MAC)
 
     def _tags(self) -> dict[str, Any]:
         return {"vlans": [self.service.vlan]} if self.service.vlan else {}

@@ -27,7 +27,7 @@ from galelb.tables import pack, slots_needed
 from galelb.testing.dissect import describe
 from galelb.testing.kernel import Sandbox
 from galelb.testing.packets import ETHERNET
-from galelb.testing.world import GATEWAY_MAC, PUBLIC, TestNode, World
+from galelb.testing.world import PUBLIC, TestNode, World
 
 __all__ = ["Outcome", "PacketRunner", "Verdict"]
 
@@ -145,15 +145,24 @@ class PacketRunner:
     # what the control plane writes
 
     def _fill(self) -> None:
-        for node in self.world.nodes:
-            self.set_next_hop(node.index, self.world.private, node.mac)
-            self.set_node(node)
-        gateway = len(self.world.nodes) + 1
-        self.set_next_hop(gateway, self.world.public, GATEWAY_MAC)
+        self.restore()
         self.replan()
         for number, service in self.services.items():
             nodes = [n for n in self.world.nodes if accepts(service, n.address)]
             self.set_table(number, nodes)
+
+    def restore(self) -> None:
+        """Make all nodes and next hops as good as they were at the start."""
+        for node in self.world.nodes:
+            self.set_next_hop(node.index, self.world.private, node.mac)
+            self.set_node(node)
+        for index, (interface, mac) in enumerate(self.world.hosts, self.first_host):
+            self.set_next_hop(index, interface, mac)
+
+    @property
+    def first_host(self) -> int:
+        """Index of the first next hop that leads to clients; the gateway's."""
+        return len(self.world.nodes) + 1
 
     def view(self) -> ForwardingView:
         """Return what the forwarder plans from."""

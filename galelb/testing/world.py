@@ -13,12 +13,24 @@ from galelb.forwarder import HostView
 from galelb.model import Interface, IPAddress
 from galelb.testing.kernel import Sandbox
 
-__all__ = ["GATEWAY_MAC", "PRIVATE", "PUBLIC", "TestNode", "World", "build_world"]
+__all__ = [
+    "GATEWAY_MAC",
+    "LOCAL_CLIENTS",
+    "LOCAL_MAC",
+    "PRIVATE",
+    "PUBLIC",
+    "TestNode",
+    "World",
+    "build_world",
+]
 
 PUBLIC, PRIVATE = "galepub0", "galepriv0"
 PUBLIC_MAC, PRIVATE_MAC = "02:00:00:00:00:1b", "02:00:00:00:00:1c"
 GATEWAY_MAC = "02:00:00:00:00:fe"
+LOCAL_MAC = "02:00:00:00:00:aa"
 GATEWAYS = {4: "192.0.2.254", 6: "2001:db8:2::fe"}
+LOCAL_CLIENTS = {4: "10.0.0.50", 6: "fd00::50"}
+"""A client on the private network, beside the nodes."""
 OWN = {
     PUBLIC: ("192.0.2.1/24", "2001:db8:2::1/64"),
     PRIVATE: ("10.0.0.1/24", "fd00::1/64"),
@@ -46,6 +58,11 @@ class World:
     nodes: tuple[TestNode, ...]
     host: HostView
 
+    @property
+    def hosts(self) -> tuple[tuple[Interface, str], ...]:
+        """Next hops towards clients: the gateway, the local client."""
+        return (self.public, GATEWAY_MAC), (self.private, LOCAL_MAC)
+
     def interface(self, name: str) -> Interface:
         """Return an interface by its name."""
         return self.public if name == self.public.name else self.private
@@ -67,12 +84,13 @@ def build_world(
             extra = ("nodad",) if ":" in address else ()
             sandbox.command("ip", "address", "add", address, "dev", name, *extra)
     sandbox.run(_enable_forwarding)
-    _add_gateways(sandbox)
+    made = _nodes(nodes)
+    _add_neighbours(sandbox, made)
     interfaces = [_interface(name, indexes[name], mtu) for name in (PUBLIC, PRIVATE)]
     return World(
         public=interfaces[0],
         private=interfaces[1],
-        nodes=_nodes(nodes),
+        nodes=made,
         host=_host(sandbox, interfaces[0], interfaces[1], tick_shift),
     )
 
@@ -82,13 +100,18 @@ def _enable_forwarding() -> None:
         Path("/proc/sys", name).write_text("1")
 
 
-def _add_gateways(sandbox: Sandbox) -> None:
+def _add_neighbours(sandbox: Sandbox, nodes: Sequence[TestNode]) -> None:
     for version, gateway in GATEWAYS.items():
-        sandbox.command(
-            "ip", "neigh", "replace", gateway, "lladdr", GATEWAY_MAC, "dev", PUBLIC, "nud",
-            "permanent",
-        )  # fmt: skip
+        _add_neighbour(sandbox, gateway, GATEWAY_MAC, PUBLIC)
+        _add_neighbour(sandbox, LOCAL_CLIENTS[version], LOCAL_MAC, PRIVATE)
         sandbox.command("ip", f"-{version}", "route", "add", "default", "via", gateway)
+    for node in nodes:
+        _add_neighbour(sandbox, str(node.address), node.mac, PRIVATE)
+
+
+def _add_neighbour(sandbox: Sandbox, address: str, mac: str, device: str) -> None:
+    words = ("ip", "neigh", "replace", address, "lladdr", mac, "dev", device, "nud", "permanent")
+    sandbox.command(*words)
 
 
 def _interface(name: str, ifindex: int, mtu: int) -> Interface:
@@ -117,8 +140,3 @@ def _host(sandbox: Sandbox, public: Interface, private: Interface, shift: int | 
 
     host = sandbox.run(host_view, private, public, 0x1234_5678_9ABC_DEF1)
     return host if shift is None else attrs.evolve(host, tick_shift=shift)
-
-
-def addresses_of(nodes: Sequence[TestNode], version: int) -> list[TestNode]:
-    """Return the nodes of one family."""
-    return [node for node in nodes if node.address.version == version]

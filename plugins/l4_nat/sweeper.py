@@ -10,7 +10,7 @@ import attrs
 import structlog
 import trio
 from galelb_plugins.l4_nat.layout import FAMILIES
-from galelb_plugins.l4_nat.sweep import Swept, sweep
+from galelb_plugins.l4_nat.sweep import Swept, What, sweep
 
 from galelb.errors import GaleError
 from galelb.forwarder import DataPath
@@ -21,11 +21,11 @@ __all__ = ["Sweeper", "Totals"]
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
-BITE = 512
-"""Buckets per run of the program: tens of microseconds."""
+BITE = 16
+"""Runs of the program at a time: 8,192 entries, some hundreds of microseconds."""
 BUDGET_S = 0.05
 """Time per period: at most a twentieth of a core, however large the tables."""
-STATES = ("opening", "established", "closing", "udp")
+STATES = ("half_open", "established", "closing", "udp")
 
 
 @attrs.define
@@ -33,13 +33,15 @@ class Totals:
     """Sums over one walk through a table."""
 
     flows: dict[str, int] = attrs.Factory(lambda: dict.fromkeys(STATES, 0))
-    removed: int = 0
+    used: int = 0
+    quarantined: int = 0
 
     def add(self, part: Swept) -> None:
         """Add one bite."""
         for state in STATES:
             self.flows[state] += getattr(part, state)
-        self.removed += part.removed
+        self.used += part.used
+        self.quarantined += part.quarantined
 
 
 class Sweeper:
@@ -55,9 +57,14 @@ class Sweeper:
         self._datapath = datapath
         self._clock = clock
         self._in_thread = in_thread
-        self._families = [v for v in FAMILIES if f"l4_nat_flows{v}" in datapath.maps]
+        self._tables = [
+            (what, version)
+            for what, name in ((What.FLOWS, "flows"), (What.PORTS, "ports"))
+            for version in FAMILIES
+            if f"l4_nat_{name}{version}" in datapath.maps
+        ]
         self._bites: Iterator[None] | None = None
-        self._whole: dict[int, Totals] = {}
+        self._whole: dict[tuple[What, int], Totals] = {}
         self._walks = 0
         self._removed = 0
         self._failing = False
@@ -86,29 +93,36 @@ class Sweeper:
 
     def metrics(self) -> list[Metric]:
         """Return what the last whole walks saw."""
-        flows = [
-            _metric("flows", "Tracked flows.", count, {"family": f"ipv{version}", "state": state})
-            for version, totals in sorted(self._whole.items())
-            for state, count in totals.flows.items()
-        ]
+        found: list[Metric] = []
+        for (what, version), totals in sorted(self._whole.items()):
+            family = {"family": f"ipv{version}"}
+            if what is What.FLOWS:
+                found += [
+                    _metric("flows", "Tracked flows.", count, family | {"state": state})
+                    for state, count in totals.flows.items()
+                ]
+                continue
+            found.append(_metric("ports_in_use", "Source ports of flows.", totals.used, family))
+            text = "Source ports that wait until nodes have forgotten them."
+            found.append(_metric("ports_quarantined", text, totals.quarantined, family))
         return [
-            *flows,
-            _counter("sweeps_total", "Walks through all flow tables.", self._walks),
+            *found,
+            _counter("sweeps_total", "Walks through all tables.", self._walks),
             _counter("expired_total", "Flows that the sweep removed.", self._removed),
         ]
 
     def _walk(self) -> Iterator[None]:
         """Sweep all tables once, pausing after each bite."""
-        for version in self._families:
+        for what, version in self._tables:
             totals = Totals()
-            first, more = 0, True
-            while more:
-                part = sweep(self._datapath, version, first, BITE)
+            first, done = 0, False
+            while not done:
+                part = sweep(self._datapath, what, version, first, BITE)
                 totals.add(part)
-                self._removed += part.removed
-                first, more = part.next, part.next > 0
+                self._removed += part.removed if what is What.FLOWS else 0
+                first, done = part.next, part.done
                 yield
-            self._whole[version] = totals
+            self._whole[what, version] = totals
         self._walks += 1
 
     def _failed(self, error: GaleError) -> None:

@@ -133,10 +133,15 @@ def runners() -> Iterator[Runners]:
 
 
 @pytest.fixture
-def nat(runners: Runners) -> Callable[..., Play]:
-    def start(mode: str, context: str, kind: str, client: str = "") -> Play:
-        return Play.start(
-            runners.get(mode, context), SERVICES[kind], full_nat=mode == "full_nat", client=client
-        )
+def nat(runners: Runners) -> Iterator[Callable[..., Play]]:
+    """Start a conversation; what a test changes about nodes and next hops is undone after it."""
+    used: list[PacketRunner] = []
 
-    return start
+    def start(mode: str, context: str, kind: str, *, local: bool = False) -> Play:
+        runner = runners.get(mode, context)
+        used.append(runner)
+        return Play.start(runner, SERVICES[kind], full_nat=mode == "full_nat", local=local)
+
+    yield start
+    for runner in used:
+        runner.restore()
