@@ -59,7 +59,7 @@ def sweep(datapath: DataPath, what: What, version: int, first: int, runs: int) -
     if verdict != 0:
         raise BpfError(f"{PROGRAM} of IPv{version} {what.name.lower()} {first} answered {verdict}")
     numbers = _FORM.unpack_from(answer)[2:13]
-    return Swept(*numbers, numbers[0] - first < runs * RUN)
+    return Swept(*[*numbers, numbers[0] - first < runs * RUN])
 
 
 def current_tick(datapath: DataPath) -> int:
