@@ -18,19 +18,17 @@ static __always_inline int gale_unparsable(GALE_CTX *ctx, struct gale_packet *p)
 	return gale_pass(p, GALE_REASON_PASS_UNPARSABLE);
 }
 
-int GALE_FN(entry)(GALE_CTX *ctx)
+/* A packet that could be read: to its service's forwarder, or back to a client, or on its way. */
+static __always_inline int gale_parsed(GALE_CTX *ctx, struct gale_packet *p)
 {
-	struct gale_packet packet = {}, *p = &packet;
 	struct gale_target target = {};
 	int verdict;
 
-	if (gale_parse(ctx, p))
-		return gale_unparsable(ctx, p);
-	if (unlikely(p->flags & GALE_LATER_FRAGMENT))
+	if (unlikely(p->flags & GALE_LATER_FRAGMENT)) {
 		gale_hand_over(ctx, p, GALE_SLOW_FRAGMENT, 0);
-	else if (unlikely(p->flags & GALE_ICMP_ERROR))
+	} else if (unlikely(p->flags & GALE_ICMP_ERROR)) {
 		gale_hand_over(ctx, p, GALE_SLOW_ICMP, 0);
-	else if (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) {
+	} else if (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) {
 		target.service_id = gale_service_find(p);
 		if (target.service_id)
 			return gale_dispatch(ctx, p, &target);
@@ -39,6 +37,56 @@ int GALE_FN(entry)(GALE_CTX *ctx)
 			return verdict;
 	}
 	return gale_pass(p, GALE_REASON_PASS_FOREIGN);
+}
+
+int GALE_FN(entry)(GALE_CTX *ctx)
+{
+	struct gale_packet packet = {}, *p = &packet;
+	int answer = gale_parse(ctx, p);
+
+	if (likely(!answer))
+		return gale_parsed(ctx, p);
+#ifdef GALE_IPV6
+	if (answer == GALE_EXTENSIONS)
+		gale_hand_over(ctx, p, GALE_SLOW_EXTENSIONS, 0);
+#endif
+	return gale_unparsable(ctx, p);
+}
+
+int GALE_FN(extensions)(GALE_CTX *ctx)
+{
+#ifdef GALE_IPV6
+	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_packet packet, *p = &packet;
+
+	if (!scratch)
+		return GALE_PASS;
+	*p = scratch->packet;
+	p->family = GALE_FAMILY_IPV6;
+	p->l3 = GALE_L3(p);
+	p->l4 = GALE_L4(p);
+	if (gale_parse_extensions(ctx, p))
+		return gale_unparsable(ctx, p);
+	gale_hand_over(ctx, p, GALE_SLOW_PARSED, 0);
+#endif
+	return GALE_PASS;
+}
+
+/* Second half of the way of a packet with IPv6 extension headers. */
+int GALE_FN(parsed)(GALE_CTX *ctx)
+{
+#ifdef GALE_IPV6
+	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_packet packet, *p = &packet;
+
+	if (!scratch)
+		return GALE_PASS;
+	*p = scratch->packet;
+	p->family = GALE_FAMILY_IPV6;
+	return gale_parsed(ctx, p);
+#else
+	return GALE_PASS;
+#endif
 }
 
 #ifdef GALE_TC

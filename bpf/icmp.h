@@ -16,13 +16,13 @@ static __always_inline u32 gale_quote_service(struct gale_packet *p, struct gale
 int GALE_FN(icmp)(GALE_CTX *ctx)
 {
 	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_packet packet, *p = &packet;
 	struct gale_quote quote = {};
-	struct gale_packet *p;
 	int verdict;
 
 	if (!scratch)
 		return GALE_PASS;
-	p = &scratch->packet;
+	gale_take_over(scratch, p);
 	/* who is told must be who is said to have sent it */
 	if (!gale_quote_parse(ctx, p, &quote) && gale_same_address(p->daddr, quote.packet.saddr)) {
 		verdict = gale_icmp(ctx, p, &quote, gale_quote_service(p, &quote.packet));

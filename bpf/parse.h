@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Frame -> struct gale_packet. Answers -1 for anything that we cannot read: it is passed. */
+/*
+ * Frame -> struct gale_packet. Answers -1 for anything that we cannot read: it is passed. IPv6
+ * extension headers are walked in a program of their own, since no path of a fast one may loop.
+ */
 #ifndef GALELB_PARSE_H
 #define GALELB_PARSE_H
 
@@ -88,6 +91,13 @@ static __always_inline int gale_parse_ipv4(GALE_CTX *ctx, struct gale_packet *p)
 }
 
 #ifdef GALE_IPV6
+static __always_inline int gale_is_extension(u8 protocol)
+{
+	return protocol == GALE_IP6_HOPOPTS || protocol == GALE_IP6_DSTOPTS ||
+	       protocol == GALE_IP6_ROUTING || protocol == GALE_IP6_AH ||
+	       protocol == GALE_IP6_FRAGMENT;
+}
+
 /* One extension header: 1 = go on, 0 = the upper layer or a later fragment is reached. */
 static __always_inline int gale_parse_extension(struct gale_packet *p, void *data, void *end)
 {
@@ -128,7 +138,6 @@ static __always_inline int gale_parse_ipv6(GALE_CTX *ctx, struct gale_packet *p)
 {
 	void *data = gale_data(ctx), *end = gale_data_end(ctx);
 	struct gale_ipv6 *ip = data + p->l3;
-	int i, more = 1;
 	u32 len;
 
 	if ((void *)(ip + 1) > end || (*(u8 *)ip >> 4) != 6)
@@ -144,9 +153,22 @@ static __always_inline int gale_parse_ipv6(GALE_CTX *ctx, struct gale_packet *p)
 	p->l4 = p->l3 + sizeof(*ip);
 	if (gale_parse_len(ctx, p, len))
 		return -1;
-	for (i = 0; i < GALE_MAX_EXTENSIONS && more > 0; i++)
+	if (unlikely(gale_is_extension(p->protocol)))
+		return GALE_EXTENSIONS;
+	return gale_parse_l4(p, data, end);
+}
+
+/* The rest of a packet for which gale_parse answered GALE_EXTENSIONS. */
+static __always_inline int gale_parse_extensions(GALE_CTX *ctx, struct gale_packet *p)
+{
+	void *data = gale_data(ctx), *end = gale_data_end(ctx);
+	int i, more = 1;
+
+	for (i = 0; i < GALE_MAX_EXTENSIONS && more > 0; i++) {
 		more = gale_parse_extension(p, data, end);
-	if (more || p->l4 > GALE_MAX_L4 || p->l4 > p->l3 + p->len)
+		p->l4 &= GALE_MAX_L4;
+	}
+	if (more || p->l4 > p->l3 + p->len)
 		return -1;
 	return p->flags & GALE_LATER_FRAGMENT ? 0 : gale_parse_l4(p, data, end);
 }

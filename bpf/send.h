@@ -12,16 +12,26 @@ struct gale_way {
 	u16 vlan;		/* tag to push when it leaves untagged by another interface */
 };
 
+/* A family that was read from somewhere, as a constant of a branch: the verifier mixes none. */
+static __always_inline u32 gale_family(u32 from)
+{
+	u64 family = GALE_FAMILY_IPV4;
+
+#ifdef GALE_IPV6
+	if (from == GALE_FAMILY_IPV6)
+		family = GALE_FAMILY_IPV6;
+	GALE_OPAQUE(family);
+#endif
+	return family;
+}
+
 /*
  * The packet that was handed over, on the stack: the verifier knows what it has seen of it there.
- * Family and protocol are made constants of a branch, so that it does not mix them.
  */
 static __always_inline void gale_take_over(struct gale_scratch *scratch, struct gale_packet *p)
 {
 	*p = scratch->packet;
-	p->pad = 0;
-	p->family = p->family == GALE_FAMILY_IPV6 ? GALE_FAMILY_IPV6 : GALE_FAMILY_IPV4;
-	p->protocol = p->protocol == GALE_IP_TCP ? GALE_IP_TCP : GALE_IP_UDP;
+	p->family = gale_family(p->family);
 }
 
 /* Go on in another program, which finds the packet in its CPU's scratch. Returns only on failure. */

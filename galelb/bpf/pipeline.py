@@ -26,7 +26,7 @@ _CONTEXT = {"xdp": "ctx_xdp.h", "tc": "ctx_skb.h"}
 _REWRITE = {"xdp": "rewrite_xdp.h", "tc": "rewrite_skb.h"}
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 _PROGRAM = re.compile(r"^int GALE_FN\((\w+)\)\(GALE_CTX \*ctx\)", re.MULTILINE)
-_SLOW = ("icmp", "fragment", "reply")  # GALE_SLOW_*, bpf/consts.h
+_SLOW = ("icmp", "fragment", "reply", "extensions", "parsed")  # GALE_SLOW_*, bpf/consts.h
 
 
 _AFTER = ("plugin.h",)

@@ -18,14 +18,6 @@ static __always_inline int l4_nat_choose(struct gale_packet *p, struct gale_targ
 	return gale_node_hop(p, t->node) ? 0 : GALE_REASON_NO_NEIGHBOUR;
 }
 
-/* Give back what was claimed for a flow that cannot be. */
-static __always_inline int l4_nat_abandon(u64 *claimed, int reason)
-{
-	if (claimed)
-		__sync_lock_test_and_set(claimed, L4_NAT_FREE);
-	return reason;
-}
-
 /* An entry for the key: a free one, or one whose flow had to go. */
 static __always_inline u64 *l4_nat_claim_entry(u32 family, struct l4_nat_key *k, u16 now)
 {
@@ -34,32 +26,47 @@ static __always_inline u64 *l4_nat_claim_entry(u32 family, struct l4_nat_key *k,
 	return entry ? entry : l4_nat_evict(family, k, now);
 }
 
-/* With the lock held: make the flow, in place of the one in `stale` if there is one. */
+/* With the lock held: take a flow out of the table. 0 = it changed meanwhile. */
+static __always_inline int l4_nat_remove(u32 family, struct l4_nat_key *k, u64 *entry, u64 word)
+{
+	if (!l4_nat_retire(family, k, entry, word))
+		return 0;
+	__sync_lock_test_and_set(entry, L4_NAT_FREE);
+	return 1;
+}
+
+static __always_inline u32 l4_nat_first_state(struct gale_packet *p)
+{
+	if (p->protocol != GALE_IP_TCP)
+		return 0;
+	return p->tcp_flags & GALE_TCP_SYN ? L4_NAT_TCP | L4_NAT_SYN : L4_NAT_TCP;
+}
+
+/* With the lock held and no entry there: make the flow. 0 or a reason. */
 static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target *t,
-				       struct l4_nat_key *k, u64 *stale, u16 now, u64 *word)
+				       struct l4_nat_key *k, u16 now, u64 *word)
 {
 	struct l4_nat_slice_key key = { .protocol = p->protocol, .family = p->family };
 	struct l4_nat_new n = { .now = now };
-	u32 state = p->protocol == GALE_IP_TCP ? L4_NAT_TCP : 0;
-	u64 *entry = stale;
 	int reason = l4_nat_choose(p, t);
+	u32 state;
+	u64 *entry;
 
 	if (reason)
 		return reason;
 	__builtin_memcpy(key.node, t->node->addr, 16);
 	key.target_port = t->service->target_port;
-	if (stale && !l4_nat_retire(p->family, k, stale, *word))
-		return GALE_REASON_FLOW_BUSY;
-	reason = l4_nat_claim(&key, k, &n);
+	reason = l4_nat_claim(p->family, &key, k, &n);
 	if (reason)
-		return l4_nat_abandon(entry, reason);
-	if (!entry)
-		entry = l4_nat_claim_entry(p->family, k, now);
-	if (!entry)
-		return l4_nat_abandon(n.back, GALE_REASON_TABLE_FULL);
-	l4_nat_publish_back(p->family, &n, k, l4_nat_word(t->service_id, 0, state, now));
-	if (state && p->tcp_flags & GALE_TCP_SYN)
-		state |= L4_NAT_SYN;
+		return reason;
+	entry = l4_nat_claim_entry(p->family, k, now);
+	if (!entry) {
+		__sync_lock_test_and_set(n.back, L4_NAT_FREE);
+		return GALE_REASON_TABLE_FULL;
+	}
+	state = l4_nat_first_state(p);
+	l4_nat_publish_back(p->family, &n, k,
+			    l4_nat_word(t->service_id, 0, state & L4_NAT_TCP, now));
 	*word = l4_nat_word(n.slice, n.port, state, now);
 	l4_nat_publish(entry, p->family, k, *word);
 	return 0;
@@ -90,9 +97,12 @@ static __always_inline int l4_nat_create(struct gale_packet *p, struct gale_targ
 	lock = l4_nat_lock(k->hash);
 	if (!lock)
 		return GALE_REASON_FLOW_BUSY;
+	p->protocol = l4_nat_forget(p->protocol, k->hash);
 	entry = l4_nat_find(L4_NAT_FORWARD, p->family, k, word);
-	if (!entry || (stale && !((*word ^ stale) >> 32)))
-		reason = l4_nat_make(p, t, k, entry, gale_tick(), word);
+	if (entry && stale && !((*word ^ stale) >> 32) && l4_nat_remove(p->family, k, entry, *word))
+		entry = NULL;
+	if (!entry)
+		reason = l4_nat_make(p, t, k, gale_tick(), word);
 	l4_nat_unlock(lock);
 	return reason;
 }
@@ -111,14 +121,13 @@ static __always_inline void l4_nat_learn_hop(GALE_CTX *ctx, struct gale_packet *
 }
 
 /* Forget a flow whose node is gone for good. */
-static __always_inline void l4_nat_remove(u32 family, struct l4_nat_key *k, u64 *entry, u64 word)
+static __always_inline void l4_nat_give_up(u32 family, struct l4_nat_key *k, u64 *entry, u64 word)
 {
 	u64 *lock = l4_nat_lock(k->hash);
 
 	if (!lock)
 		return;
-	if (l4_nat_retire(family, k, entry, word))
-		__sync_lock_test_and_set(entry, L4_NAT_FREE);
+	l4_nat_remove(family, k, entry, word);
 	l4_nat_unlock(lock);
 }
 

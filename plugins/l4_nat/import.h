@@ -35,7 +35,7 @@ struct l4_nat_import {
 };
 
 #ifdef L4_NAT_DNAT
-static __always_inline int l4_nat_import_claim(struct l4_nat_import_flow *f,
+static __always_inline int l4_nat_import_claim(u32 family, struct l4_nat_import_flow *f,
 					       struct l4_nat_slice_info *slice,
 					       struct l4_nat_key *k, struct l4_nat_new *n)
 {
@@ -46,11 +46,11 @@ static __always_inline int l4_nat_import_claim(struct l4_nat_import_flow *f,
 		return GALE_REASON_NODE_GONE;
 	__builtin_memcpy(key.node, node->addr, 16);
 	key.target_port = slice->target_port;
-	return l4_nat_claim(&key, k, n);
+	return l4_nat_claim(family, &key, k, n);
 }
 #else
 /* Claim the very port that the flow has. */
-static __always_inline int l4_nat_import_claim(struct l4_nat_import_flow *f,
+static __always_inline int l4_nat_import_claim(u32 family, struct l4_nat_import_flow *f,
 					       struct l4_nat_slice_info *slice,
 					       struct l4_nat_key *k, struct l4_nat_new *n)
 {
@@ -59,7 +59,7 @@ static __always_inline int l4_nat_import_claim(struct l4_nat_import_flow *f,
 
 	if (offset >= slice->count)
 		return GALE_REASON_TABLE_FULL;
-	slot = l4_nat_slot(f->family, slice->base + offset);
+	slot = l4_nat_slot(family, slice->base + offset);
 	if (!slot)
 		return GALE_REASON_INTERNAL;
 	word = L4_NAT_READ(*slot);
@@ -73,40 +73,43 @@ static __always_inline int l4_nat_import_claim(struct l4_nat_import_flow *f,
 #endif
 
 /* With the lock held: add the flow. 0 or a reason. */
-static __always_inline int l4_nat_import_make(struct l4_nat_import_flow *f,
+static __always_inline int l4_nat_import_make(u32 family, struct l4_nat_import_flow *f,
 					      struct l4_nat_slice_info *slice,
 					      struct l4_nat_key *k, u16 now)
 {
 	struct l4_nat_new n = { .now = now };
 	u64 *entry;
-	int reason = l4_nat_import_claim(f, slice, k, &n);
+	int reason = l4_nat_import_claim(family, f, slice, k, &n);
 
 	if (reason)
 		return reason;
-	entry = l4_nat_claim_entry(f->family, k, now);
-	if (!entry)
-		return l4_nat_abandon(n.back, GALE_REASON_TABLE_FULL);
-	l4_nat_publish_back(f->family, &n, k,
+	entry = l4_nat_claim_entry(family, k, now);
+	if (!entry) {
+		__sync_lock_test_and_set(n.back, L4_NAT_FREE);
+		return GALE_REASON_TABLE_FULL;
+	}
+	l4_nat_publish_back(family, &n, k,
 			    l4_nat_word(f->service, 0, f->back_state, now - f->back_age));
-	l4_nat_publish(entry, f->family, k, l4_nat_word(n.slice, n.port, f->state, now - f->age));
+	l4_nat_publish(entry, family, k, l4_nat_word(n.slice, n.port, f->state, now - f->age));
 	return 0;
 }
 
 static __always_inline int l4_nat_import_one(struct l4_nat_import_flow *f, u16 now)
 {
 	struct l4_nat_slice_info *slice = l4_nat_slice(f->slice);
+	u32 family = gale_family(f->family);
 	struct l4_nat_key key;
 	u64 *lock, word;
 	int reason = L4_NAT_IMPORT_KNOWN;
 
-	if (!slice || !slice->node || slice->family != f->family || !f->service)
+	if (!slice || !slice->node || slice->family != family || !f->service)
 		return GALE_REASON_INTERNAL;
-	l4_nat_key_make(&key, f->family, f->client, f->client_port, f->service);
+	l4_nat_key_make(&key, family, f->client, f->client_port, f->service);
 	lock = l4_nat_lock(key.hash);
 	if (!lock)
 		return GALE_REASON_FLOW_BUSY;
-	if (!l4_nat_find(L4_NAT_FORWARD, f->family, &key, &word))
-		reason = l4_nat_import_make(f, slice, &key, now);
+	if (!l4_nat_find(L4_NAT_FORWARD, family, &key, &word))
+		reason = l4_nat_import_make(family, f, slice, &key, now);
 	l4_nat_unlock(lock);
 	return reason;
 }

@@ -77,7 +77,8 @@ static __always_inline int l4_nat_retire_other(u32 family, struct l4_nat_key *k,
 /* Evict the most dispensable flow of both buckets; its entry is ours then. NULL = none is. */
 static __always_inline u64 *l4_nat_evict(u32 family, struct l4_nat_key *k, u16 now)
 {
-	u64 rank, best = L4_NAT_KEEP, at = 0, seen = 0, word, *entry;
+	u64 zero = l4_nat_forget(0, k->hash), rank, word, *entry;
+	u64 best = zero & 7, at = zero, seen = zero;
 	struct l4_nat_key held;
 	u32 i;
 

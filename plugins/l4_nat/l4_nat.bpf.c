@@ -71,7 +71,7 @@ int GALE_FN(l4_nat_special)(GALE_CTX *ctx)
 		return l4_nat_afresh(ctx, p, scratch, word);
 	if (what == L4_NAT_GO_ON)
 		return l4_nat_to_node(ctx, p, t, word);
-	l4_nat_remove(p->family, &key, entry, word);
+	l4_nat_give_up(p->family, &key, entry, word);
 	return gale_reply(ctx, p, GALE_REPLY_RESET, 0, p->daddr, t->service_id,
 			  GALE_REASON_NODE_GONE);
 }

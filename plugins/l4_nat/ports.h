@@ -53,10 +53,10 @@ static __always_inline int l4_nat_claim_back(u32 family, struct l4_nat_slice_key
 	return n->back ? 0 : GALE_REASON_TABLE_FULL;
 }
 
-static __always_inline int l4_nat_claim(struct l4_nat_slice_key *key, struct l4_nat_key *k,
-					struct l4_nat_new *n)
+static __always_inline int l4_nat_claim(u32 family, struct l4_nat_slice_key *key,
+					struct l4_nat_key *k, struct l4_nat_new *n)
 {
-	return l4_nat_claim_back(key->family, key, k, n);
+	return l4_nat_claim_back(family, key, k, n);
 }
 
 /* Make the way back visible: its key is there already. */
@@ -169,25 +169,30 @@ static __always_inline int l4_nat_reclaim(u32 family, struct l4_nat_key *k, stru
 }
 
 /* Claim a port of any source address; spread by hash, the next one when one is full. */
-static __always_inline int l4_nat_claim(struct l4_nat_slice_key *key, struct l4_nat_key *k,
-					struct l4_nat_new *n)
+static __always_inline int l4_nat_claim(u32 family, struct l4_nat_slice_key *key,
+					struct l4_nat_key *k, struct l4_nat_new *n)
 {
 	u32 i, spread = (k->hash >> 8) & 0xffff;
 
+	/* zeros that are unknown: else the verifier walks the search again for what is found in it */
+	n->stale = n->stale_port = n->slice = l4_nat_forget(0, k->hash);
+	n->port = n->slice;
+
+#pragma nounroll
 	for (i = 0; i < L4_NAT_TRIES; i++) {
-		struct l4_nat_source *source = l4_nat_source(key->family, spread + i);
+		struct l4_nat_source *source = l4_nat_source(family, spread + i);
 		struct l4_nat_slice *slice;
 
 		if (!source)
 			return GALE_REASON_TABLE_FULL;
 		__builtin_memcpy(key->source, source->addr, 16);
 		slice = l4_nat_slices.lookup(key);
-		if (slice && !l4_nat_claim_port(key->family, slice, n)) {
+		if (slice && !l4_nat_claim_port(family, slice, n)) {
 			n->slice = slice->id;
 			return 0;
 		}
 	}
-	return l4_nat_reclaim(key->family, k, n);
+	return l4_nat_reclaim(family, k, n);
 }
 
 static __always_inline void l4_nat_publish_back(u32 family, struct l4_nat_new *n,

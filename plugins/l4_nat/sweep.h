@@ -4,7 +4,7 @@
 #define GALELB_L4_NAT_SWEEP_H
 #ifndef GALE_TC
 
-#define L4_NAT_SWEEP_ENTRIES	512	/* per run */
+#define L4_NAT_SWEEP_ENTRIES	128	/* per run */
 #define L4_NAT_SWEEP_FLOWS	0	/* what: entries of a forward table; index = bucket * 4 + n */
 #define L4_NAT_SWEEP_PORTS	1	/* what: port slots (full_nat) or entries of a return table */
 
@@ -77,7 +77,7 @@ static __always_inline u64 *l4_nat_entry_at(u32 family, u32 index, struct l4_nat
 }
 
 /* Remove one flow if it has expired. Its node may be down: then l4_nat_down's rule is not ours. */
-static __always_inline void l4_nat_sweep_flow(struct l4_nat_sweep *s, u64 *entry,
+static __always_inline void l4_nat_sweep_flow(struct l4_nat_sweep *s, u32 family, u64 *entry,
 					      struct l4_nat_key *k, u16 now)
 {
 	u64 word = L4_NAT_READ(*entry), back = 0, *lock;
@@ -85,16 +85,14 @@ static __always_inline void l4_nat_sweep_flow(struct l4_nat_sweep *s, u64 *entry
 
 	if (word < L4_NAT_USED)
 		return;
-	l4_nat_key_rehash(k, s->family);
-	if (l4_nat_back(s->family, k, word, &back) && !l4_nat_expired(word, back, now)) {
+	l4_nat_key_rehash(k, family);
+	if (l4_nat_back(family, k, word, &back) && !l4_nat_expired(word, back, now)) {
 		l4_nat_sweep_count(s, word, back);
 		return;
 	}
 	lock = l4_nat_lock_of(k->hash);
 	if (lock && l4_nat_swap(lock, 0, 1)) {
-		done = l4_nat_retire(s->family, k, entry, word);
-		if (done)
-			__sync_lock_test_and_set(entry, L4_NAT_FREE);
+		done = l4_nat_remove(family, k, entry, word);
 		l4_nat_unlock(lock);
 	}
 	if (done)
@@ -121,22 +119,22 @@ static __always_inline void l4_nat_sweep_port(struct l4_nat_sweep *s, u64 *slot,
 
 static __always_inline void l4_nat_sweep_run(struct l4_nat_sweep *s, u16 now)
 {
-	u32 i;
+	u32 i, family = gale_family(s->family);
 
 	for (i = 0; i < L4_NAT_SWEEP_ENTRIES; i++) {
 		struct l4_nat_key k;
 		u64 *at;
 
 		if (s->what == L4_NAT_SWEEP_FLOWS) {
-			at = l4_nat_entry_at(s->family, s->first, &k);
+			at = l4_nat_entry_at(family, s->first, &k);
 			if (!at)
 				break;
-			l4_nat_sweep_flow(s, at, &k, now);
+			l4_nat_sweep_flow(s, family, at, &k, now);
 		} else {
 #ifdef L4_NAT_DNAT
 			break;
 #else
-			at = l4_nat_slot(s->family, s->first);
+			at = l4_nat_slot(family, s->first);
 			if (!at)
 				break;
 			l4_nat_sweep_port(s, at, now);
