@@ -118,7 +118,7 @@ def _host_commands(plan: Plan, host: Host) -> Iterator[str]:
     if host.role is Role.NODE and dict(plan.spec.options).get("mode") == '"dnat"':
         # In dnat mode answers must pass the balancer again, so it is the nodes' gateway.
         for gateway in plan.of(Role.BALANCER)[0].addresses(plan.private):
-            yield f"-{gateway.version} route add default via {gateway.ip}"
+            yield f"route add default via {gateway.ip}"
 
 
 def _link_commands(link: Link) -> Iterator[str]:

@@ -81,7 +81,8 @@ def macros(
         numbers["L4_NAT_DNAT"] = 1
     reserved = _reserved_ports(options, services, host)
     if reserved:
-        numbers["L4_NAT_RESERVED_PORT(port)"] = " || ".join(f"(port) == {n}u" for n in reserved)
+        either = " || ".join(f"(port) == {n}u" for n in reserved)
+        numbers["L4_NAT_RESERVED_PORT(port)"] = f"({either})"  # used with a "!" before it
     return numbers
 
 

@@ -109,7 +109,7 @@ def test_ports_of_services_at_a_source_address_are_reserved(machine) -> None:
 
     defined = macros(chosen, services, machine.host("10.0.0.1"))
 
-    assert "(port) == 8080u" == defined["L4_NAT_RESERVED_PORT(port)"]
+    assert "((port) == 8080u)" == defined["L4_NAT_RESERVED_PORT(port)"]
     assert "L4_NAT_RESERVED_PORT(port)" not in macros(
         chosen, [machine.service()], machine.host("10.0.0.1")
     )
