@@ -21,7 +21,7 @@ __all__ = ["Sweeper", "Totals"]
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
-BITE = 16
+BITE = 64
 """Runs of the program at a time: 8,192 entries, some hundreds of microseconds."""
 BUDGET_S = 0.05
 """Time per period: at most a twentieth of a core, however large the tables."""
