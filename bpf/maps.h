@@ -21,6 +21,8 @@ GALE_MAP("percpu_array", u32, struct gale_counter, gale_service_stats, GALE_MAX_
 GALE_MAP("percpu_array", u32, struct gale_counter, gale_node_stats, GALE_MAX_NODES, 0)
 /* events for the control plane; size in bytes */
 GALE_MAP("ringbuf", u32, struct gale_event, gale_events, GALE_EVENT_BYTES, 0)
+/* the way that clients' packets came, for hosts whose kernel does not forward */
+GALE_MAP("lru_hash", struct gale_client_key, struct gale_next_hop, gale_client_ways, GALE_MAX_CLIENTS, 0)
 /* room beside the stack */
 GALE_MAP("percpu_array", u32, struct gale_scratch, gale_scratch, 1, 0)
 /* first fragments, for the later ones */

@@ -10,18 +10,20 @@ static __always_inline struct gale_next_hop *gale_next_hop_get(u32 index)
 	return hop && hop->flags & GALE_NEXT_HOP_VALID ? hop : NULL;
 }
 
-static __always_inline void gale_tell(struct gale_scratch *scratch, u32 type, u32 ifindex,
-				      struct gale_packet *p, u32 *addr, struct bpf_fib_lookup *fib)
+/* Tell the control plane, not too often. `hop` is the new one, or NULL. */
+static __always_inline void gale_tell(struct gale_scratch *scratch, u32 type, struct gale_packet *p,
+				      u32 *addr, struct gale_next_hop *hop)
 {
-	struct gale_event event = { .type = type, .ifindex = ifindex, .family = p->family };
+	struct gale_event event = { .type = type, .family = p->family };
 
 	if (!gale_allowed(&scratch->event_at, &scratch->events, GALE_EVENT_RATE))
 		return;
 	__builtin_memcpy(event.addr, addr, 4 * GALE_WORDS);
-	if (type == GALE_EVENT_NEW_NEXT_HOP) {
-		__builtin_memcpy(event.mac, fib->dmac, 6);
-		__builtin_memcpy(event.smac, fib->smac, 6);
-		event.mtu = scratch->hop.mtu;
+	if (hop) {
+		event.ifindex = hop->ifindex;
+		event.mtu = hop->mtu;
+		__builtin_memcpy(event.mac, hop->dst, 6);
+		__builtin_memcpy(event.smac, hop->src, 6);
 	}
 	gale_events.ringbuf_output(&event, sizeof(event), 0);
 }
@@ -56,36 +58,107 @@ static __always_inline void gale_fib_fill(struct bpf_fib_lookup *fib, GALE_CTX *
 #endif
 }
 
-/*
- * Ask the FIB for the way to `daddr`. The answer lives until the next question of this CPU. NULL:
- * no route or no neighbour, and the control plane was told. `index` gets the object's index or 0.
- */
-static __always_inline struct gale_next_hop *gale_fib(GALE_CTX *ctx, struct gale_packet *p,
-						      u32 *saddr, u32 *daddr, u32 *index)
+static __always_inline void gale_client_fill(struct gale_scratch *scratch, struct gale_packet *p,
+					     u32 *addr)
 {
-	struct gale_scratch *scratch = gale_scratch_get();
-	struct bpf_fib_lookup *fib;
-	long answer;
+	__builtin_memset(&scratch->client, 0, sizeof(scratch->client));
+	__builtin_memcpy(scratch->client.addr, addr, 4);
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)
+		__builtin_memcpy(scratch->client.addr, addr, 16);
+#endif
+	scratch->client.family = p->family;
+}
 
-	*index = 0;
-	if (!scratch)
+/* The way that the last new flow of this client came, if its answer can go there; or NULL. */
+static __always_inline struct gale_next_hop *gale_client_way(struct gale_scratch *scratch,
+							     struct gale_packet *p, u32 *addr)
+{
+	gale_client_fill(scratch, p, addr);
+	return gale_client_ways.lookup(&scratch->client);
+}
+
+/*
+ * Where the kernel does not forward, the FIB tells us nothing: then a client is answered the way
+ * that it came. Remembers that way and returns it, or NULL.
+ */
+static __always_inline struct gale_next_hop *gale_client_learn(GALE_CTX *ctx,
+							       struct gale_scratch *scratch,
+							       struct gale_packet *p)
+{
+	struct gale_next_hop *hop = &scratch->hop;
+	u8 mac[12];
+	u32 mtu = 0;
+
+	if (gale_load(ctx, 0, mac, sizeof(mac)) || bpf_check_mtu(ctx, 0, &mtu, 0, 0) < 0)
 		return NULL;
-	fib = (void *)scratch->fib;
+	hop->ifindex = gale_ifindex(ctx);
+	hop->mtu = mtu > 0xffff ? 0xffff : mtu;
+	hop->flags = GALE_NEXT_HOP_VALID;
+	__builtin_memcpy(hop->src, mac, 6);
+	__builtin_memcpy(hop->dst, mac + 6, 6);
+	gale_client_fill(scratch, p, p->saddr);
+	gale_client_ways.update(&scratch->client, hop);
+	return hop;
+}
+
+static __always_inline u32 *gale_fib_gateway(struct gale_scratch *scratch, struct gale_packet *p)
+{
+	struct bpf_fib_lookup *fib = (void *)scratch->fib;
+
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)
+		return fib->ipv6_dst;
+#endif
+	return &fib->ipv4_dst;
+}
+
+/* The FIB's answer as a next hop; NULL and the kernel's reason in `answer` when it has none. */
+static __always_inline struct gale_next_hop *gale_fib_ask(GALE_CTX *ctx,
+							  struct gale_scratch *scratch,
+							  struct gale_packet *p, u32 *saddr,
+							  u32 *daddr, long *answer)
+{
+	struct bpf_fib_lookup *fib = (void *)scratch->fib;
+
 	gale_fib_fill(fib, ctx, p, saddr, daddr);
-	answer = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
-	if (answer != BPF_FIB_LKUP_RET_SUCCESS) {
-		gale_tell(scratch, GALE_EVENT_NO_NEIGHBOUR, fib->ifindex, p, daddr, fib);
+	*answer = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	if (*answer != BPF_FIB_LKUP_RET_SUCCESS)
 		return NULL;
-	}
 	scratch->hop.ifindex = fib->ifindex;
 	scratch->hop.mtu = fib->mtu_result;
 	scratch->hop.flags = GALE_NEXT_HOP_VALID;
 	__builtin_memcpy(scratch->hop.dst, fib->dmac, 6);
 	__builtin_memcpy(scratch->hop.src, fib->smac, 6);
-	*index = gale_next_hop_find(&scratch->hop);
-	if (!*index)
-		gale_tell(scratch, GALE_EVENT_NEW_NEXT_HOP, fib->ifindex, p, daddr, fib);
 	return &scratch->hop;
+}
+
+/*
+ * The way to a client: what the FIB says, else the way that the client's packets came. With
+ * `learn` the packet is the client's own. It lives until the next question of this CPU. NULL: no
+ * way, and the control plane was told. `index` gets the object's index, or 0 while there is none.
+ */
+static __always_inline struct gale_next_hop *gale_fib(GALE_CTX *ctx, struct gale_packet *p,
+						      u32 *saddr, u32 *daddr, int learn, u32 *index)
+{
+	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_next_hop *hop;
+	long answer;
+
+	*index = 0;
+	if (!scratch)
+		return NULL;
+	hop = gale_fib_ask(ctx, scratch, p, saddr, daddr, &answer);
+	if (!hop && (answer == BPF_FIB_LKUP_RET_FWD_DISABLED || answer == BPF_FIB_LKUP_RET_NO_NEIGH))
+		hop = learn ? gale_client_learn(ctx, scratch, p) : gale_client_way(scratch, p, daddr);
+	if (answer == BPF_FIB_LKUP_RET_NO_NEIGH)	/* the FIB names the gateway */
+		gale_tell(scratch, GALE_EVENT_NO_NEIGHBOUR, p, gale_fib_gateway(scratch, p), NULL);
+	if (!hop)
+		return NULL;
+	*index = gale_next_hop_find(hop);
+	if (!*index)
+		gale_tell(scratch, GALE_EVENT_NEW_NEXT_HOP, p, daddr, hop);
+	return hop;
 }
 
 #endif

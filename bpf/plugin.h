@@ -65,7 +65,7 @@ static __always_inline struct gale_next_hop *gale_node_hop(struct gale_packet *p
 		return hop;
 	scratch = gale_scratch_get();
 	if (scratch)
-		gale_tell(scratch, GALE_EVENT_NO_NEIGHBOUR, 0, p, node->addr, NULL);
+		gale_tell(scratch, GALE_EVENT_NO_NEIGHBOUR, p, node->addr, NULL);
 	return NULL;
 }
 

@@ -81,6 +81,12 @@ struct gale_fragment {
 	u16 ttl;		/* 1 = decrement */
 };
 
+/* A client, for the way that its packets came where the FIB cannot be asked. */
+struct gale_client_key {
+	u32 addr[4];
+	u32 family;
+};
+
 /* Room beside the stack, one per CPU; lives from a tail call to the program that it reached. */
 struct gale_scratch {
 	u64 fib[8];		/* struct bpf_fib_lookup */
@@ -97,6 +103,8 @@ struct gale_scratch {
 	u32 pad;
 	struct gale_fragment_key key;
 	struct gale_fragment fragment;
+	struct gale_client_key client;
+	u32 pad2;
 	u64 word;		/* the forwarder's own, across a tail call */
 	u64 work[16];		/* for helper programs */
 };

@@ -41,8 +41,8 @@ static __always_inline u32 gale_service_has(struct gale_packet *p)
 }
 """
 _DISPATCH = """
-static __always_inline int gale_dispatch(GALE_CTX *ctx, struct gale_packet *p,
-					 struct gale_target *t)
+static __always_inline int
+gale_dispatch(GALE_CTX *ctx, struct gale_packet *p, struct gale_target *t)
 {
 	int reason = 0;
 
@@ -57,8 +57,8 @@ _STATELESS = """\
 """
 _ICMP_TO_NODE = """
 /* An ICMP error goes to the node that the packet which it quotes came from. */
-static __always_inline int gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p,
-					     struct gale_quote *quote, u32 service_id)
+static __always_inline int
+gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *quote, u32 service_id)
 {
 	struct gale_packet *q = &quote->packet;
 	struct gale_target target = { .service_id = service_id }, *t = &target;

@@ -81,7 +81,9 @@ def pipeline(
     entries = ["entry", "egress"] if context == "tc" else ["entry"]
     tails = {index: f"gale_{context}_{name}" for index, name in enumerate(slow)}
     names = [*(f"gale_{context}_{name}" for name in entries), *tails.values(), *helpers]
-    numbers = {f"GALE_SLOW_{name.upper()}": index for index, name in enumerate(slow)}
+    numbers: dict[str, int | str] = {
+        f"GALE_SLOW_{name.upper()}": index for index, name in enumerate(slow)
+    }
     return Pipeline(
         parts=[
             *(_shared(name) for name in _before(context)),

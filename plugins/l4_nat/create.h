@@ -114,7 +114,7 @@ static __always_inline void l4_nat_learn_hop(GALE_CTX *ctx, struct gale_packet *
 	u64 *at, back;
 	u32 hop;
 
-	gale_fib(ctx, p, p->daddr, p->saddr, &hop);
+	gale_fib(ctx, p, p->daddr, p->saddr, 1, &hop);
 	at = hop ? l4_nat_back(p->family, k, word, &back) : NULL;
 	if (at && !l4_nat_second(back))
 		l4_nat_swap(at, back, back | (u64)hop << 32);

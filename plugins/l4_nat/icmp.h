@@ -68,7 +68,7 @@ static __always_inline int l4_nat_icmp_to_client(GALE_CTX *ctx, struct gale_pack
 	way.vlan = service->vlan;
 	way.hop = gale_next_hop_get(l4_nat_second(client.word));
 	if (!way.hop)
-		way.hop = gale_fib(ctx, p, outer.saddr, outer.daddr, &index);
+		way.hop = gale_fib(ctx, p, outer.saddr, outer.daddr, 0, &index);
 	if (!way.hop)
 		return gale_drop(p, GALE_REASON_NO_NEIGHBOUR, way.service);
 	if (gale_quote_translate(ctx, p, quote, &inner, &outer))

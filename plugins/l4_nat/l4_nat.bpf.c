@@ -168,7 +168,7 @@ static __always_inline int l4_nat_to_client(GALE_CTX *ctx, struct gale_packet *p
 				gale_hand_over(ctx, p, GALE_SLOW_L4_NAT_ROUTE, 0);
 				return gale_drop(p, GALE_REASON_INTERNAL, way.service);
 			}
-			way.hop = gale_fib(ctx, p, rw.saddr, rw.daddr, &hop);
+			way.hop = gale_fib(ctx, p, rw.saddr, rw.daddr, 0, &hop);
 		}
 		if (!way.hop)
 			return gale_drop(p, GALE_REASON_NO_NEIGHBOUR, way.service);
