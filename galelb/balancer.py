@@ -79,7 +79,11 @@ class Balancer:
         )
         self._saver = StateSaver(self.directory, self._snapshot)
         self._desk = NodeDesk(
-            self._health, plugins, on_change=self._changed, on_join=self._watch_node
+            self._health,
+            plugins,
+            on_change=self._changed,
+            on_join=self._watch_node,
+            on_leave=self._forget_node,
         )
         self._resolver: NodeResolver | None = None
         self._deployment: Deployment | None = None
@@ -127,7 +131,8 @@ class Balancer:
         """Take up what an earlier run knew, so that tables are never written empty."""
         if self._state.next_hops:
             self._next_hops.restore(self._state.next_hops)
-        self._health.restore(self._state.health, trio.current_time())
+        for problem in self._health.restore(self._state.health, trio.current_time()):
+            log.warning("node_not_adopted", reason=problem)
         self._health.take_changes()
 
     async def _start_resolver(self, core: trio.Nursery, netlink: Netlink) -> NodeResolver:
@@ -225,7 +230,6 @@ class Balancer:
         for section in self.config.nodes:
             if section.ip not in kept:
                 self._health.remove(section.ip, now)
-                self._resolver_in_use.forget(section.ip)
         for section in config.nodes:
             self._desk.add_static(section.node())
             self._resolver_in_use.watch(section.ip, section.mac)
@@ -245,6 +249,8 @@ class Balancer:
             for name, service in self.plugins.services().items():
                 if name in self.config.plugins:
                     await edge.start(service(self.config.plugins[name], context).run)
+            # Compiling took its time; nodes can report only from now on.
+            self._health.renew_adoption(trio.current_time())
             self.plugins.started()
             task_status.started()
             self._ready = True
@@ -308,6 +314,10 @@ class Balancer:
     def _watch_node(self, node: Node) -> None:
         if self._resolver is not None:
             self._resolver.watch(node.address, node.mac)
+
+    def _forget_node(self, node: Node) -> None:
+        if self._resolver is not None:
+            self._resolver.forget(node.address)
 
     def _resolved(self, address: IPAddress, hop: NextHop | None, mac: str | None) -> None:
         del hop  # the next hop table is bound to it already

@@ -17,7 +17,7 @@ from galelb.identity import Numbering
 from galelb.map_writer import MapWriter
 from galelb.model import IPAddress, NodeRecord, Service
 from galelb.next_hops import NextHopChanges, NextHopTable
-from galelb.planning import eligible_nodes, node_leaf, service_leaf
+from galelb.planning import NO_NODE, NO_SERVICE, eligible_nodes, node_leaf, service_leaf
 from galelb.table_keeper import TableKeeper
 
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ class Controller:
     def _numbered(self, records: Sequence[NodeRecord]) -> list[tuple[int, NodeRecord]]:
         return [(self.nodes.number(str(record.node.address)), record) for record in records]
 
+    def _forgotten(self, records: Sequence[NodeRecord]) -> list[tuple[int, Mapping[str, Any]]]:
+        """Return empty leaves for nodes that are no more: programs then bypass their flows."""
+        present = {str(record.node.address) for record in records}
+        known = self.nodes.known().items()
+        return [(number, NO_NODE) for address, number in known if address not in present]
+
     async def _plan(self, hops: NextHopChanges) -> None:
         """Write in the order in which programs follow.
 
@@ -132,10 +138,10 @@ class Controller:
         """
         self.plans += 1
         records = self.health.records()
-        leaves = [
+        leaves: list[tuple[int, Mapping[str, Any]]] = [
             (number, node_leaf(record, self.next_hops.node_index(record.node.address)))
             for number, record in self._numbered(records)
-        ]
+        ] + self._forgotten(records)
         views = {name: self.view(name) for name in self.served.forwarders}
         self.unroutable = await trio.to_thread.run_sync(self._write_nodes, hops, leaves, views)
         await self._update_tables(records)
@@ -145,7 +151,7 @@ class Controller:
     def _write_nodes(
         self,
         hops: NextHopChanges,
-        leaves: Sequence[tuple[int, dict[str, Any]]],
+        leaves: Sequence[tuple[int, Mapping[str, Any]]],
         views: Mapping[str, ForwardingView],
     ) -> dict[IPAddress, str]:
         maps = self.served.maps
@@ -172,11 +178,9 @@ class Controller:
             await self.tables.update(service_id, service, nodes, index_of)
 
     def _write_services(self) -> None:
-        leaves: list[tuple[int, dict[str, Any]]] = []
+        leaves: list[tuple[int, Mapping[str, Any]]] = []
         for service_id, service in self.served.services.items():
             table = self.tables.table(service_id)
             leaves.append((service_id, service_leaf(service, table.first if table else None)))
-        gone = {"addr": (0, 0, 0, 0), "port": 0, "target_port": 0, "protocol": 0}
-        gone |= {"family": 0, "vlan": 0, "table": 0xFFFFFFFF, "option": 0}
-        leaves += [(service_id, gone) for service_id in self.served.retired]
+        leaves += [(service_id, NO_SERVICE) for service_id in self.served.retired]
         self._writer.write(self.served.maps["gale_services"], leaves)

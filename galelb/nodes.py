@@ -25,7 +25,8 @@ log = structlog.get_logger("galelb.nodes")
 class NodeDesk:
     """Feeds the health registry and spreads its changes; all methods belong to the trio thread.
 
-    `on_change` is called after any change of records, `on_join` for each new node.
+    `on_change` is called after any change of records, `on_join` for each new node,
+    `on_leave` for each that is forgotten.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class NodeDesk:
         *,
         on_change: Callable[[], None],
         on_join: Callable[[Node], None],
+        on_leave: Callable[[Node], None],
     ) -> None:
         self.health = health
         self._plugins = plugins
         self._on_change = on_change
         self._on_join = on_join
+        self._on_leave = on_leave
         self._moved = trio.Event()
 
     def add_static(self, node: Node) -> None:
@@ -86,6 +89,8 @@ class NodeDesk:
         for old, new in changes:
             if old is None:
                 self._on_join(new.node)
+            elif self.health.get(new.node.address) is None:
+                self._on_leave(new.node)
             _log(old, new)
             self._plugins.node_changed(old, new)
         if changes:

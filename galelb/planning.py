@@ -12,7 +12,30 @@ from galelb.abi import NO_TABLE, NodeFlag
 from galelb.model import IPAddress, NodeRecord, NodeState, Service
 from galelb.services import accepts
 
-__all__ = ["address_words", "eligible_nodes", "network_port", "node_leaf", "service_leaf"]
+__all__ = [
+    "NO_NODE",
+    "NO_SERVICE",
+    "address_words",
+    "eligible_nodes",
+    "network_port",
+    "node_leaf",
+    "service_leaf",
+]
+
+_NOWHERE = (0, 0, 0, 0)
+NO_NODE: Mapping[str, Any] = {"addr": _NOWHERE, "next_hop": 0, "flags": 0, "option": 0}
+"""A `struct gale_node` of a node that is no more."""
+NO_SERVICE: Mapping[str, Any] = {
+    "addr": _NOWHERE,
+    "port": 0,
+    "target_port": 0,
+    "protocol": 0,
+    "family": 0,
+    "vlan": 0,
+    "table": NO_TABLE,
+    "option": 0,
+}
+"""A `struct gale_service` of a service that is no longer served."""
 
 
 def address_words(address: IPAddress) -> tuple[int, ...]:

@@ -195,6 +195,16 @@ async def test_a_retired_service_is_cleared(controller, maps):
     assert maps["gale_services"].get(1)["family"] == 0
 
 
+async def test_a_removed_node_is_cleared_and_keeps_its_number(controller, maps):
+    add(controller, A)
+    await controller.serve(served(maps))
+    controller.health.remove(A, trio.current_time())
+    await controller.serve(served(maps))
+
+    assert maps["gale_nodes"].get(1)["flags"] == 0
+    assert controller.nodes.number(str(A)) == 1
+
+
 async def test_a_failed_plan_is_made_whole_by_the_next_one(controller, maps, nursery):
     await controller.serve(served(maps))
     await nursery.start(controller.run)

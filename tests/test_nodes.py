@@ -29,12 +29,14 @@ class Told:
             )
         )
         self.joined = []
+        self.left = []
         self.changes = 0
         self.desk = NodeDesk(
             health,
             Plugins.discover(load_entry_points=False, extra=plugins),
             on_change=self._changed,
             on_join=self.joined.append,
+            on_leave=self.left.append,
         )
 
     def _changed(self):
@@ -141,3 +143,13 @@ async def test_static_nodes_are_routable_at_once():
 
     assert told.desk.health.get(A).state is NodeState.ROUTABLE
     assert [node.weight for node in told.joined] == [3]
+
+
+async def test_a_removed_node_is_told_of():
+    told = Told()
+    told.desk.add_static(Node(address=A))
+
+    told.desk.health.remove(A, trio.current_time())
+    told.desk.settle()
+
+    assert [node.address for node in told.left] == [A]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from galelb.errors import EnvironmentProblem
 
-__all__ = ["ensure_bpffs", "is_bpffs"]
+__all__ = ["ensure_bpffs", "is_bpffs", "remove_bpffs"]
 
 _BPF_FS_MAGIC = 0xCAFE4A11
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +47,19 @@ def ensure_bpffs(path: Path) -> Path:
     if not is_bpffs(seen):
         raise _problem(path, "the mount does not show up")
     return seen if host in (None, 1) else _kept(seen)
+
+
+def remove_bpffs(path: Path) -> None:
+    """Unmount the bpffs that `ensure_bpffs` mounted at `path`; a folder on another one stays."""
+    path = path.absolute()
+    host = _host_process(path)
+    seen = path if host is None else Path(f"/proc/{host}/root{path}")
+    if is_bpffs(seen) and not is_bpffs(seen.parent):
+        _run(path, [*_inside(host), "umount", str(path)])
+
+
+def _inside(host: int | None) -> list[str]:
+    return ["nsenter", f"--mount=/proc/{host}/ns/mnt", "--"] if host is not None else []
 
 
 def _kept(seen: Path) -> Path:
@@ -117,9 +130,8 @@ def _locked(seen: Path, path: Path) -> Iterator[None]:
 
 
 def _mount(path: Path, host: int | None) -> None:
-    enter = ["nsenter", f"--mount=/proc/{host}/ns/mnt", "--"] if host is not None else []
-    _run(path, [*enter, "mkdir", "-p", str(path)])
-    _run(path, [*enter, "mount", "-t", "bpf", "-o", "mode=0700", "bpf", str(path)])
+    _run(path, [*_inside(host), "mkdir", "-p", str(path)])
+    _run(path, [*_inside(host), "mount", "-t", "bpf", "-o", "mode=0700", "bpf", str(path)])
 
 
 def _run(path: Path, command: list[str]) -> None:

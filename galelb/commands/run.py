@@ -96,15 +96,14 @@ async def _reload_on_hangup(balancer: Balancer, select: tuple[str, ...]) -> None
 
 
 async def _watch_signals(balancer: Balancer) -> None:
-    """SIGTERM and SIGINT stop; a second one ends at once, leaving everything attached."""
+    """SIGTERM and SIGINT stop; stopping is bounded, so that a second one changes nothing."""
     import trio
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
-            if balancer.stop.is_set():
-                raise GaleError(f"ended by a second {signal.Signals(number).name}")
-            log.info("stopping", signal=signal.Signals(number).name)
-            balancer.stop.set()
+            if not balancer.stop.is_set():
+                log.info("stopping", signal=signal.Signals(number).name)
+                balancer.stop.set()
 
 
 @click.command("detach")
@@ -147,15 +146,14 @@ async def _detach(directory: Path, config: BalancerConfig) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """Remove pins, and the bpffs if it is ours alone, then the instance's folder."""
-    import subprocess
+    """Remove pins, and the bpffs if it is the instance's own, then the instance's folder."""
+    from galelb.bpf.bpffs import ensure_bpffs, remove_bpffs
+    from galelb.bpf.compile import Compiled, forget_old
 
     pins = directory / "bpf"
     if pins.is_dir():
-        for pin in pins.iterdir():
-            pin.unlink()
-        if pins.is_mount():
-            subprocess.run(["umount", str(pins)], check=False, capture_output=True)
+        forget_old(ensure_bpffs(pins), Compiled({}, {}), maps=True)
+        remove_bpffs(pins)
     shutil.rmtree(directory, ignore_errors=True)
 
 
