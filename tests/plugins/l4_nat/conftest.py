@@ -13,6 +13,7 @@ from galelb_plugins.l4_nat.layout import layout
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
 
+from galelb.errors import GaleError
 from galelb.forwarder import ForwardingView, HostView, PlannedNode
 from galelb.model import Interface, Protocol, Service
 from galelb.testing.cases import Play
@@ -112,18 +113,27 @@ class Runners:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._made: dict[tuple[str, str], PacketRunner] = {}
+        self._made: dict[tuple[str, str], PacketRunner | GaleError] = {}
 
     def get(self, mode: str, context: str) -> PacketRunner:
         if (mode, context) not in self._made:
-            sandbox = self._stack.enter_context(Sandbox())
-            world = build_world(sandbox)
-            forwarder = L4Nat(L4NatOptions(mode=mode, max_flows=4096, max_slices=32))
-            runner = PacketRunner(
-                sandbox, world, list(SERVICES.values()), forwarder, context=context
+            self._made[mode, context] = self._try(mode, context)
+        made = self._made[mode, context]
+        if isinstance(made, GaleError):
+            pytest.fail(f"{mode} in {context} cannot be loaded: {made}")
+        return made
+
+    def _try(self, mode: str, context: str) -> PacketRunner | GaleError:
+        sandbox = self._stack.enter_context(Sandbox())
+        world = build_world(sandbox)
+        forwarder = L4Nat(L4NatOptions(mode=mode, max_flows=4096, max_slices=32))
+        services = list(SERVICES.values())
+        try:
+            return self._stack.enter_context(
+                PacketRunner(sandbox, world, services, forwarder, context=context)
             )
-            self._made[mode, context] = self._stack.enter_context(runner)
-        return self._made[mode, context]
+        except GaleError as error:
+            return error
 
 
 @pytest.fixture(scope="session")
