@@ -95,10 +95,24 @@ static __always_inline int gale_grow_head(GALE_CTX *ctx, u32 len)
 	return bpf_xdp_adjust_head(ctx, -(int)len);
 }
 
+/*
+ * Send the frame back out of `ifindex`, the interface that it came in by. A veth hands XDP_TX
+ * frames over at once only to a peer that runs XDP too; else they wait for other traffic
+ * (veth_xdp_flush). Redirected ones are never held back.
+ */
+static __always_inline int gale_bounce(u32 ifindex)
+{
+#ifdef GALE_VETH
+	return bpf_redirect(ifindex, 0);
+#else
+	return XDP_TX;
+#endif
+}
+
 /* Send the frame back out of the interface that it came in by. */
 static __always_inline int gale_send_back(GALE_CTX *ctx)
 {
-	return XDP_TX;
+	return gale_bounce(gale_ifindex(ctx));
 }
 
 #endif

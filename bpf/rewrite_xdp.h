@@ -120,7 +120,7 @@ static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
 	} else if (!same && p->tags) {
 		eth->type = p->family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
 	}
-	return same ? XDP_TX : bpf_redirect(hop->ifindex, 0);
+	return same ? gale_bounce(hop->ifindex) : bpf_redirect(hop->ifindex, 0);
 }
 
 #endif

@@ -149,6 +149,8 @@ class Interface:
     mac: str
     mtu: int
     addresses: tuple[IPAddress, ...] = ()
+    kind: str = ""
+    """Kind of a virtual device, such as "veth"; empty for hardware."""
 
 
 @attrs.frozen(kw_only=True)

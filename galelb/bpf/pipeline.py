@@ -150,6 +150,8 @@ def _defines(
         numbers["GALE_IPV6"] = 1
     if uses_map(services):
         numbers["GALE_SERVICE_MAP"] = 1
+    if "veth" in (host.private.kind, host.public.kind):
+        numbers["GALE_VETH"] = 1
     if context == "tc":
         numbers["GALE_TC"] = 1
     for forwarder in forwarders:

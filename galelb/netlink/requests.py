@@ -73,23 +73,22 @@ def explained(
 def interfaces(ipr: IPRoute) -> dict[str, Interface]:
     """Return all interfaces by name, without IPv6 link-local addresses."""
     with explained("list interfaces"):
-        links = [
-            (m["index"], m.get("ifname"), m.get("address"), m.get("mtu")) for m in ipr.get_links()
-        ]
+        links = list(ipr.get_links())
         addresses: dict[int, list[IPAddress]] = {}
         for message in ipr.get_addr():
             address = ip_address(message.get("local") or message.get("address"))
             if not (address.version == 6 and address.is_link_local):
                 addresses.setdefault(message["index"], []).append(address)
     return {
-        name: Interface(
-            name=name,
-            ifindex=index,
-            mac=mac or "00:00:00:00:00:00",
-            mtu=mtu,
-            addresses=tuple(addresses.get(index, ())),
+        link.get("ifname"): Interface(
+            name=link.get("ifname"),
+            ifindex=link["index"],
+            mac=link.get("address") or "00:00:00:00:00:00",
+            mtu=link.get("mtu"),
+            addresses=tuple(addresses.get(link["index"], ())),
+            kind=link.get(("linkinfo", "kind")) or "",
         )
-        for index, name, mac, mtu in links
+        for link in links
     }
 
 
