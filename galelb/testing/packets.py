@@ -81,6 +81,8 @@ def frame(
     ip = _ip(src, dst, ttl=ttl, tos=tos, flow_label=flow_label, ident=ident, df=df, options=options)
     for header in extensions:
         ip = ip / header.copy()
+    if ip.lastlayer().name == "AH":
+        ip.lastlayer().nh = {"tcp": 6, "udp": 17}[protocol]  # scapy knows only other headers
     data = bytes(_link(src_mac, dst_mac, vlans) / ip / transport / payload)
     return data.ljust(minimum, b"\0")
 
