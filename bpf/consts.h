@@ -42,7 +42,6 @@
 
 #define GALE_NO_VLAN_MATCH	0xffff	/* double-tagged: no service has this VID */
 #define GALE_EXTENSIONS		1	/* gale_parse: go on in GALE_SLOW_EXTENSIONS */
-#define GALE_NOT_MINE		(-1)	/* a forwarder's _return does not claim the packet */
 #define GALE_MAX_CLIENTS	16384
 #define GALE_MAX_FRAGMENTS	8192
 #define GALE_FRAGMENT_TICKS	30

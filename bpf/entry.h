@@ -1,63 +1,57 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The entry program: parse, match, hand to the forwarder. */
+/* The entry programs: parse, match, hand to the forwarder, finish. */
 #ifndef GALELB_ENTRY_H
 #define GALELB_ENTRY_H
 
-static __always_inline int gale_pass(struct gale_packet *p, u32 reason)
+/* A packet that could be read: to its service's forwarder, or back to a client, or on its way. */
+static __always_inline int gale_decide(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
-	if (unlikely(p->flags & GALE_FIRST_FRAGMENT))
-		gale_fragment_note(p, NULL, NULL);
-	return gale_exit(p, GALE_PASS, reason, 0, 0);
+	if (unlikely(p->flags & GALE_LATER_FRAGMENT))
+		return gale_later(way, GALE_SLOW_FRAGMENT);
+	if (unlikely(p->flags & GALE_ICMP_ERROR))
+		return gale_later(way, GALE_SLOW_ICMP);
+	if (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP)
+		return GALE_NOT_MINE;
+	way->service = gale_service_find(p);
+	return way->service ? gale_dispatch(ctx, p, way) : gale_returns(ctx, p, way);
 }
 
-static __always_inline int gale_unparsable(GALE_CTX *ctx, struct gale_packet *p)
+/* Nothing of it is known but its size. */
+static __always_inline int gale_unparsable(GALE_CTX *ctx, struct gale_packet *p,
+					   struct gale_way *way)
 {
 	p->l3 = 0;
 	p->len = gale_linear_len(ctx);
 	p->flags = 0;
-	return gale_pass(p, GALE_REASON_PASS_UNPARSABLE);
-}
-
-/* A packet that could be read: to its service's forwarder, or back to a client, or on its way. */
-static __always_inline int gale_parsed(GALE_CTX *ctx, struct gale_packet *p)
-{
-	struct gale_target target = {};
-	int verdict;
-
-	if (unlikely(p->flags & GALE_LATER_FRAGMENT)) {
-		gale_hand_over(ctx, p, GALE_SLOW_FRAGMENT, 0);
-	} else if (unlikely(p->flags & GALE_ICMP_ERROR)) {
-		gale_hand_over(ctx, p, GALE_SLOW_ICMP, 0);
-	} else if (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) {
-		target.service_id = gale_service_find(p);
-		if (target.service_id)
-			return gale_dispatch(ctx, p, &target);
-		verdict = gale_returns(ctx, p);
-		if (verdict != GALE_NOT_MINE)
-			return verdict;
-	}
-	return gale_pass(p, GALE_REASON_PASS_FOREIGN);
+	way->reason = GALE_REASON_PASS_UNPARSABLE;
+	return GALE_NOT_MINE;
 }
 
 int GALE_FN(entry)(GALE_CTX *ctx)
 {
 	struct gale_packet packet = {}, *p = &packet;
-	int answer = gale_parse(ctx, p);
+	struct gale_way way = {};
+	int decided = gale_parse(ctx, p);
 
-	if (likely(!answer))
-		return gale_parsed(ctx, p);
+	if (likely(!decided))
+		decided = gale_decide(ctx, p, &way);
 #ifdef GALE_IPV6
-	if (answer == GALE_EXTENSIONS)
-		gale_hand_over(ctx, p, GALE_SLOW_EXTENSIONS, 0);
+	else if (decided == GALE_EXTENSIONS)
+		decided = gale_later(&way, GALE_SLOW_EXTENSIONS);
 #endif
-	return gale_unparsable(ctx, p);
+	else
+		decided = gale_unparsable(ctx, p, &way);
+	return gale_finish(ctx, p, &way, decided);
 }
 
+/* A packet with IPv6 extension headers: walk them, and go on in GALE_SLOW_PARSED. */
 int GALE_FN(extensions)(GALE_CTX *ctx)
 {
 #ifdef GALE_IPV6
 	struct gale_scratch *scratch = gale_scratch_get();
 	struct gale_packet packet, *p = &packet;
+	struct gale_way way = {};
+	int decided;
 
 	if (!scratch)
 		return GALE_PASS;
@@ -66,24 +60,38 @@ int GALE_FN(extensions)(GALE_CTX *ctx)
 	p->l3 = GALE_L3(p);
 	p->l4 = GALE_L4(p);
 	if (gale_parse_extensions(ctx, p))
-		return gale_unparsable(ctx, p);
-	gale_hand_over(ctx, p, GALE_SLOW_PARSED, 0);
-#endif
+		decided = gale_unparsable(ctx, p, &way);
+	else
+		decided = gale_later(&way, GALE_SLOW_PARSED);
+	return gale_finish(ctx, p, &way, decided);
+#else
 	return GALE_PASS;
+#endif
 }
 
-/* Second half of the way of a packet with IPv6 extension headers. */
 int GALE_FN(parsed)(GALE_CTX *ctx)
 {
 #ifdef GALE_IPV6
 	struct gale_scratch *scratch = gale_scratch_get();
 	struct gale_packet packet, *p = &packet;
+	struct gale_way way = {};
+	int decided;
 
 	if (!scratch)
 		return GALE_PASS;
 	*p = scratch->packet;
 	p->family = GALE_FAMILY_IPV6;
-	return gale_parsed(ctx, p);
+	if (p->flags & GALE_LATER_FRAGMENT)
+		decided = gale_later(&way, GALE_SLOW_FRAGMENT);
+	else if (p->flags & GALE_ICMP_ERROR)
+		decided = gale_later(&way, GALE_SLOW_ICMP);
+	else if (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP)
+		decided = GALE_NOT_MINE;
+	else if ((way.service = gale_service_find(p)))
+		decided = gale_dispatch_slow(ctx, p, &way);
+	else
+		decided = gale_returns_slow(ctx, p, &way);
+	return gale_finish(ctx, p, &way, decided);
 #else
 	return GALE_PASS;
 #endif
@@ -94,14 +102,15 @@ int GALE_FN(parsed)(GALE_CTX *ctx)
 int GALE_FN(egress)(GALE_CTX *ctx)
 {
 	struct gale_packet packet = {}, *p = &packet;
-	int verdict = GALE_NOT_MINE;
+	struct gale_way way = {};
 
-	if (!gale_parse(ctx, p) && (p->protocol == GALE_IP_TCP || p->protocol == GALE_IP_UDP) &&
-	    !(p->flags & GALE_LATER_FRAGMENT)) {
-		p->flags |= GALE_EGRESS;
-		verdict = gale_returns(ctx, p);
-	}
-	return verdict == GALE_NOT_MINE ? GALE_PASS : verdict;
+	if (gale_parse(ctx, p) || p->flags & GALE_LATER_FRAGMENT ||
+	    (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP))
+		return GALE_PASS;
+	p->flags |= GALE_EGRESS;
+	if (gale_returns(ctx, p, &way) != GALE_SEND || gale_send_routed(ctx, p, &way) != GALE_PASS)
+		return GALE_PASS;
+	return gale_exit(p, GALE_PASS, way.reason, way.service, way.node);
 }
 #endif
 

@@ -14,28 +14,36 @@ static __always_inline struct gale_next_hop *gale_next_hop_get(u32 index)
 static __always_inline void gale_tell(struct gale_scratch *scratch, u32 type, struct gale_packet *p,
 				      u32 *addr, struct gale_next_hop *hop)
 {
-	struct gale_event event = { .type = type, .family = p->family };
+	struct gale_event *event = &scratch->event;
 
 	if (!gale_allowed(&scratch->event_at, &scratch->events, GALE_EVENT_RATE))
 		return;
-	__builtin_memcpy(event.addr, addr, 4 * GALE_WORDS);
+	__builtin_memset(event, 0, sizeof(*event));
+	event->type = type;
+	event->family = p->family;
+	__builtin_memcpy(event->addr, addr, 4);
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)
+		__builtin_memcpy(event->addr, addr, 16);
+#endif
 	if (hop) {
-		event.ifindex = hop->ifindex;
-		event.mtu = hop->mtu;
-		__builtin_memcpy(event.mac, hop->dst, 6);
-		__builtin_memcpy(event.smac, hop->src, 6);
+		event->ifindex = hop->ifindex;
+		event->mtu = hop->mtu;
+		__builtin_memcpy(event->mac, hop->dst, 6);
+		__builtin_memcpy(event->smac, hop->src, 6);
 	}
-	gale_events.ringbuf_output(&event, sizeof(event), 0);
+	gale_events.ringbuf_output(event, sizeof(*event), 0);
 }
 
 /* Index of the next hop that the FIB named; 0 = the control plane has none yet. */
-static __always_inline u32 gale_next_hop_find(struct gale_next_hop *hop)
+static __always_inline u32 gale_next_hop_find(struct gale_scratch *scratch,
+					      struct gale_next_hop *hop)
 {
-	struct gale_next_hop_key key = { .ifindex = hop->ifindex };
 	u32 *index;
 
-	__builtin_memcpy(key.dst, hop->dst, 6);
-	index = gale_next_hop_index.lookup(&key);
+	scratch->next_hop.ifindex = hop->ifindex;
+	__builtin_memcpy(scratch->next_hop.dst, hop->dst, 6);
+	index = gale_next_hop_index.lookup(&scratch->next_hop);
 	return index ? *index : 0;
 }
 
@@ -155,7 +163,7 @@ static __always_inline struct gale_next_hop *gale_fib(GALE_CTX *ctx, struct gale
 		gale_tell(scratch, GALE_EVENT_NO_NEIGHBOUR, p, gale_fib_gateway(scratch, p), NULL);
 	if (!hop)
 		return NULL;
-	*index = gale_next_hop_find(hop);
+	*index = gale_next_hop_find(scratch, hop);
 	if (!*index)
 		gale_tell(scratch, GALE_EVENT_NEW_NEXT_HOP, p, daddr, hop);
 	return hop;

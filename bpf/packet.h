@@ -24,6 +24,17 @@ struct gale_packet {
 	u8 pad;
 };
 
+/* What to write into it. */
+struct gale_rewrite {
+	u32 saddr[GALE_WORDS];
+	u32 daddr[GALE_WORDS];
+	__be16 sport;
+	__be16 dport;
+	u16 id;			/* new IPv4 identification of a fragment, as it lies in the packet */
+	u16 ttl;		/* 1 = decrement */
+	u32 id6;		/* the same for IPv6 */
+};
+
 /*
  * Offsets for the verifier, which forgets their bounds when they come from a map. No header starts
  * later than GALE_MAX_L4: such packets count as unreadable.

@@ -7,37 +7,41 @@
  * A forwarder called NAME defines
  *
  *	static __always_inline int NAME_forward(GALE_CTX *ctx, struct gale_packet *p,
- *						struct gale_target *t);
+ *						struct gale_target *t, struct gale_way *way);
  *
- * for packets that match one of its services. A stateless forwarder finds t->node set to the
- * node that the lookup table names; a stateful one (Forwarder.stateful) finds it NULL and calls
- * gale_target_select() when it has no flow for the packet. It returns what gale_send() or
- * gale_drop() return, never a bare verdict: those count.
+ * for packets that match one of its services. For a stateless forwarder t->node is the node that
+ * the lookup table names; a stateful one (Forwarder.stateful) finds it NULL and calls
+ * gale_target_select() when it has no flow for the packet. It fills in way->rw (gale_keep() is a
+ * start), way->hop (gale_node_hop()), way->node and way->reason and returns GALE_SEND, or it
+ * returns gale_refuse(). Sending and counting are done for it. way->service is set.
  *
  * With Forwarder.claims_returns also
  *
- *	static __always_inline int NAME_return(GALE_CTX *ctx, struct gale_packet *p);
+ *	static __always_inline int NAME_return(GALE_CTX *ctx, struct gale_packet *p,
+ *					       struct gale_way *way);
  *
- * for TCP and UDP packets that match no service: GALE_NOT_MINE, or a verdict as above.
+ * for TCP and UDP packets that match no service: GALE_NOT_MINE, or as above with way->service.
  *
  * With Forwarder.translates_icmp also
  *
  *	static __always_inline int NAME_icmp(GALE_CTX *ctx, struct gale_packet *p,
- *					     struct gale_quote *q, u32 service_id);
+ *					     struct gale_quote *q, struct gale_rewrite *inner,
+ *					     struct gale_way *way);
  *
- * for ICMP errors about one of its services (service_id > 0) or about something else (0). A
+ * for ICMP errors about one of its services (way->service > 0) or about something else (0); with
+ * q->translate set, what the error quotes is rewritten by *inner. A
  * forwarder without it gets ICMP errors about its services by NAME_forward, the node chosen by
  * the packet that the error quotes.
  *
  * Slow work can go to a program of its own, which keeps the fast one small: define
- * `int GALE_FN(NAME_work)(GALE_CTX *ctx)` at the start of a line, and reach it by
- * gale_hand_over(ctx, p, GALE_SLOW_NAME_WORK, service_id). It finds the packet and the service's id
- * in gale_scratch_get().
+ * `int GALE_FN(NAME_work)(GALE_CTX *ctx)` at the start of a line, and reach it by returning
+ * gale_later(way, GALE_SLOW_NAME_WORK). It begins with gale_take_over() and ends with
+ * gale_finish(). Programs called NAME_forward_slow and NAME_return_slow, if there are any, must
+ * be able to do all that NAME_forward and NAME_return do.
  */
 
 /* Where a matched packet is bound. */
 struct gale_target {
-	u32 service_id;
 	u32 node_index;
 	struct gale_service *service;
 	struct gale_node *node;
@@ -52,6 +56,15 @@ static __always_inline int gale_target_select(struct gale_packet *p, struct gale
 		return GALE_REASON_NO_NODE;
 	t->node = gale_node_get(t->node_index);
 	return t->node ? 0 : GALE_REASON_NODE_GONE;
+}
+
+/* Leave addresses and ports as they are. */
+static __always_inline void gale_keep(struct gale_packet *p, struct gale_way *way)
+{
+	__builtin_memcpy(way->rw.saddr, p->saddr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.daddr, p->daddr, 4 * GALE_WORDS);
+	way->rw.sport = p->sport;
+	way->rw.dport = p->dport;
 }
 
 /* The node's next hop; NULL when unresolved, and the control plane was told. */

@@ -7,6 +7,7 @@
 struct gale_quote {
 	struct gale_packet packet;	/* offsets are those in the frame */
 	u32 check;			/* offset of the quoted L4 checksum; 0 = cut off or unused */
+	u32 translate;			/* set by a forwarder: write it anew, by what it filled in */
 };
 
 static __always_inline int gale_quote_ipv4(GALE_CTX *ctx, struct gale_packet *q)
@@ -121,7 +122,7 @@ static __always_inline void gale_quote_addresses(GALE_CTX *ctx, struct gale_pack
 
 /*
  * Write the quote anew by `inner`, and the ICMP checksum for that and for the outer addresses,
- * which the caller changes by `outer` with gale_send().
+ * which gale_send() will change by `outer`.
  */
 static __always_inline int gale_quote_translate(GALE_CTX *ctx, struct gale_packet *p,
 						struct gale_quote *quote, struct gale_rewrite *inner,

@@ -238,7 +238,7 @@ int GALE_FN(reply)(GALE_CTX *ctx)
 		error = gale_reply_icmp(ctx, p, scratch);
 	}
 	if (error)
-		return gale_drop(p, GALE_REASON_INTERNAL, scratch->service);
+		return gale_exit(p, GALE_DROP, GALE_REASON_INTERNAL, scratch->service, 0);
 	return gale_exit(p, gale_send_back(ctx), reason, scratch->service, 0);
 }
 

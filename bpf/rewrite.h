@@ -3,16 +3,6 @@
 #ifndef GALELB_REWRITE_H
 #define GALELB_REWRITE_H
 
-struct gale_rewrite {
-	u32 saddr[GALE_WORDS];
-	u32 daddr[GALE_WORDS];
-	__be16 sport;
-	__be16 dport;
-	u16 id;			/* new IPv4 identification of a fragment, as it lies in the packet */
-	u16 ttl;		/* 1 = decrement */
-	u32 id6;		/* the same for IPv6 */
-};
-
 static __always_inline u32 gale_ports_word(__be16 sport, __be16 dport)
 {
 	return sport | (u32)dport << 16;

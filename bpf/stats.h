@@ -36,11 +36,6 @@ static __always_inline int gale_exit(struct gale_packet *p, int verdict, u32 rea
 	return verdict;
 }
 
-static __always_inline int gale_drop(struct gale_packet *p, u32 reason, u32 service)
-{
-	return gale_exit(p, GALE_DROP, reason, service, 0);
-}
-
 static __always_inline struct gale_scratch *gale_scratch_get(void)
 {
 	u32 zero = 0;

@@ -81,6 +81,17 @@ struct gale_fragment {
 	u16 ttl;		/* 1 = decrement */
 };
 
+/* What a program tells the control plane, through the ring buffer gale_events. */
+struct gale_event {
+	u32 type;		/* GALE_EVENT_* */
+	u32 ifindex;
+	u32 addr[4];		/* NO_NEIGHBOUR: the address that could not be resolved */
+	u8 mac[6];		/* NEW_NEXT_HOP: the FIB's destination MAC */
+	u8 smac[6];		/* NEW_NEXT_HOP: the FIB's source MAC */
+	u16 mtu;
+	u16 family;
+};
+
 /* A client, for the way that its packets came where the FIB cannot be asked. */
 struct gale_client_key {
 	u32 addr[4];
@@ -104,7 +115,9 @@ struct gale_scratch {
 	struct gale_fragment_key key;
 	struct gale_fragment fragment;
 	struct gale_client_key client;
-	u32 pad2;
+	struct gale_next_hop_key next_hop;
+	struct gale_event event;
+	struct gale_rewrite inner;	/* of the packet that an ICMP error quotes */
 	u64 word;		/* the forwarder's own, across a tail call */
 	u64 work[16];		/* for helper programs */
 };
@@ -112,17 +125,6 @@ struct gale_scratch {
 struct gale_counter {
 	u64 packets;
 	u64 bytes;
-};
-
-/* What a program tells the control plane, through the ring buffer gale_events. */
-struct gale_event {
-	u32 type;		/* GALE_EVENT_* */
-	u32 ifindex;
-	u32 addr[4];		/* NO_NEIGHBOUR: the address that could not be resolved */
-	u8 mac[6];		/* NEW_NEXT_HOP: the FIB's destination MAC */
-	u8 smac[6];		/* NEW_NEXT_HOP: the FIB's source MAC */
-	u16 mtu;
-	u16 family;
 };
 
 #endif

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from socket import htons
 from sys import byteorder
 from typing import Any
@@ -42,34 +42,43 @@ static __always_inline u32 gale_service_has(struct gale_packet *p)
 """
 _DISPATCH = """
 static __always_inline int
-gale_dispatch(GALE_CTX *ctx, struct gale_packet *p, struct gale_target *t)
+gale_dispatch(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
+	struct gale_target target = { .service = gale_service_get(way->service) };
+	struct gale_target *t = &target;
+	u32 id = way->service;
 	int reason = 0;
 
-	t->service = gale_service_get(t->service_id);
 	if (!t->service)
-		return gale_drop(p, GALE_REASON_INTERNAL, 0);
+		return gale_refuse(way, GALE_REASON_INTERNAL);
 """
 _STATELESS = """\
 	reason = gale_target_select(p, t, p->saddr, ntohs(p->sport));
 	if (reason)
-		return gale_drop(p, reason, t->service_id);
+		return gale_refuse(way, reason);
 """
 _ICMP_TO_NODE = """
 /* An ICMP error goes to the node that the packet which it quotes came from. */
 static __always_inline int
-gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *quote, u32 service_id)
+gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q,
+		  struct gale_rewrite *inner, struct gale_way *way)
 {
-	struct gale_packet *q = &quote->packet;
-	struct gale_target target = { .service_id = service_id }, *t = &target;
+	struct gale_target target = { .service = gale_service_get(way->service) };
+	struct gale_target *t = &target;
+	u32 id = way->service;
 	int reason;
 
-	t->service = gale_service_get(service_id);
 	if (!t->service)
 		return GALE_NOT_MINE;
-	reason = gale_target_select(p, t, q->daddr, ntohs(q->dport));
+	reason = gale_target_select(p, t, q->packet.daddr, ntohs(q->packet.dport));
 	if (reason)
-		return gale_drop(p, reason, service_id);
+		return gale_refuse(way, reason);
+"""
+_SLOW_HEAD = """
+/* The same, but a forwarder's slow program is as good. */
+static __always_inline int
+{}(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
+{{
 """
 
 
@@ -130,10 +139,22 @@ def _compare(number: int, service: Service, *, ports: bool) -> str:
     return f"\t\tif ({' && '.join(tests)})\n\t\t\treturn {number};"
 
 
-def dispatch_part(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> Part:
-    """Return the C of gale_dispatch, gale_returns and gale_icmp for the forwarders in use."""
-    text = _dispatch(services, forwarders) + _returns(forwarders) + _icmp(services, forwarders)
-    return Part("generated/dispatch.h", text)
+def dispatch_part(
+    services: Mapping[int, Service], forwarders: Sequence[Forwarder], programs: Collection[str]
+) -> Part:
+    """Return the C that hands packets to the forwarders in use.
+
+    It defines gale_dispatch, gale_returns, gale_icmp, and variants for packets that are slow
+    already. `programs` are the programs of slow work that the forwarders define.
+    """
+    texts = [
+        _dispatch(services, forwarders),
+        _dispatch_slow(services, forwarders, programs),
+        _returns(forwarders),
+        _returns_slow(forwarders, programs),
+        _icmp(services, forwarders),
+    ]
+    return Part("generated/dispatch.h", "".join(texts))
 
 
 def _tests(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> list[str]:
@@ -158,47 +179,61 @@ def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 def _dispatch(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> str:
     text = _DISPATCH
-    tests = _tests(services, forwarders)
-    if len(tests) > 1:
-        text += "\tu32 id = t->service_id;\n"
-    for forwarder, test in zip(forwarders, tests, strict=True):
-        text += f"\tif ({test}) {{\n" if test != "1" else "\t{\n"
-        text += "" if forwarder.stateful else _STATELESS
-        text += f"\t(void)reason;\n\treturn {forwarder.name}_forward(ctx, p, t);\n\t}}\n"
-    return text + ("" if forwarders else "\treturn gale_drop(p, reason, 0);\n") + "}\n"
+    for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
+        text += f"\tif ({test}) {{\n" + ("" if forwarder.stateful else _STATELESS)
+        text += f"\treturn {forwarder.name}_forward(ctx, p, t, way);\n\t}}\n"
+    return text + "\t(void)id;\n\treturn gale_refuse(way, reason);\n}\n"
+
+
+def _dispatch_slow(
+    services: Mapping[int, Service], forwarders: Sequence[Forwarder], programs: Collection[str]
+) -> str:
+    text = _SLOW_HEAD.format("gale_dispatch_slow") + "\tu32 id = way->service;\n\n\t(void)id;\n"
+    for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
+        program = f"{forwarder.name}_forward_slow"
+        if program in programs:
+            text += f"\tif ({test})\n\t\treturn gale_later(way, GALE_SLOW_{program.upper()});\n"
+    return text + "\treturn gale_dispatch(ctx, p, way);\n}\n"
 
 
 def _returns(forwarders: Sequence[Forwarder]) -> str:
-    text = "\nstatic __always_inline int gale_returns(GALE_CTX *ctx, struct gale_packet *p)\n{\n"
-    text += "\tint verdict = GALE_NOT_MINE;\n\n"
+    text = "\nstatic __always_inline int\n"
+    text += "gale_returns(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)\n{\n"
+    text += "\tint decided = GALE_NOT_MINE;\n\n"
     for forwarder in forwarders:
         if forwarder.claims_returns:
-            text += f"\tverdict = {forwarder.name}_return(ctx, p);\n"
-            text += "\tif (verdict != GALE_NOT_MINE)\n\t\treturn verdict;\n"
-    return text + "\treturn verdict;\n}\n"
+            text += f"\tdecided = {forwarder.name}_return(ctx, p, way);\n"
+            text += "\tif (decided != GALE_NOT_MINE)\n\t\treturn decided;\n"
+    return text + "\treturn decided;\n}\n"
+
+
+def _returns_slow(forwarders: Sequence[Forwarder], programs: Collection[str]) -> str:
+    text = _SLOW_HEAD.format("gale_returns_slow")
+    claiming = [f"{f.name}_return_slow" for f in forwarders if f.claims_returns]
+    if len(claiming) == 1 and claiming[0] in programs:
+        return text + f"\treturn gale_later(way, GALE_SLOW_{claiming[0].upper()});\n}}\n"
+    return text + "\treturn gale_returns(ctx, p, way);\n}\n"
 
 
 def _icmp(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> str:
     """An error about a service is its forwarder's; one about no service may be any translator's."""
     simple = [f for f in forwarders if not f.translates_icmp]
     text = _icmp_to_node(services, simple) if simple else ""
-    text += "\nstatic __always_inline int gale_icmp(GALE_CTX *ctx, struct gale_packet *p,\n"
-    text += "\t\t\t\t     struct gale_quote *quote, u32 id)\n{\n\tint verdict;\n\n"
+    text += "\nstatic __always_inline int\n"
+    text += "gale_icmp(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q,"
+    text += "\n\t  struct gale_rewrite *inner, struct gale_way *way)\n{\n\tint decided = GALE_NOT_MINE;\n\tu32 id = way->service;\n\n"
     for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
         call = f"{forwarder.name}_icmp" if forwarder.translates_icmp else "gale_icmp_to_node"
-        text += f"\tif (id && ({test}))\n\t\treturn {call}(ctx, p, quote, id);\n"
+        text += f"\tif (id && ({test}))\n\t\treturn {call}(ctx, p, q, inner, way);\n"
     for forwarder in forwarders:
         if forwarder.translates_icmp:
-            text += f"\tverdict = {forwarder.name}_icmp(ctx, p, quote, 0);\n"
-            text += "\tif (verdict != GALE_NOT_MINE)\n\t\treturn verdict;\n"
-    return text + "\treturn GALE_NOT_MINE;\n}\n"
+            text += f"\tdecided = {forwarder.name}_icmp(ctx, p, q, inner, way);\n"
+            text += "\tif (decided != GALE_NOT_MINE)\n\t\treturn decided;\n"
+    return text + "\treturn decided;\n}\n"
 
 
 def _icmp_to_node(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> str:
     text = _ICMP_TO_NODE
-    tests = _tests(services, forwarders)
-    if len(tests) > 1:
-        text += "\tu32 id = service_id;\n"
-    for forwarder, test in zip(forwarders, tests, strict=True):
-        text += f"\tif ({test})\n\t\treturn {forwarder.name}_forward(ctx, p, t);\n"
-    return text + "\treturn GALE_NOT_MINE;\n}\n"
+    for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
+        text += f"\tif ({test})\n\t\treturn {forwarder.name}_forward(ctx, p, t, way);\n"
+    return text + "\t(void)id;\n\treturn GALE_NOT_MINE;\n}\n"

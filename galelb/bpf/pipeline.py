@@ -90,7 +90,7 @@ def pipeline(
             match_part(services),
             *(_shared(name) for name in _AFTER),
             *own,
-            dispatch_part(services, used),
+            dispatch_part(services, used, slow),
             *(_shared(name) for name in _PROGRAMS),
         ],
         defines=_defines(services, used, host, limits, table_seed, context) | numbers,
@@ -103,7 +103,7 @@ def pipeline(
 def _before(context: Context) -> list[str]:
     head = ["consts.h", "packet.h", "types.h", "wire.h", _CONTEXT[context], "maps.h", "csum.h"]
     middle = ["parse.h", "stats.h", "select.h", "next_hop.h", "rewrite.h", _REWRITE[context]]
-    return [*head, *middle, "send.h", "quote.h"]
+    return [*head, *middle, "way.h", "send.h", "quote.h"]
 
 
 def _shared(name: str) -> Part:

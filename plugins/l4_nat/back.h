@@ -53,13 +53,13 @@ static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice *s
 }
 #endif
 
-/* What messages of ours to a node come from: what it wrote to, or the VIP when that is the client. */
-static __always_inline u32 *l4_nat_self(struct gale_packet *p, struct gale_service *service)
+/* What messages of ours to a node come from: NULL = what it wrote to; the VIP when that is the client. */
+static __always_inline u32 *l4_nat_self(struct gale_service *service)
 {
 #ifdef L4_NAT_DNAT
 	return service->addr;
 #else
-	return p->daddr;
+	return NULL;
 #endif
 }
 

@@ -66,7 +66,7 @@ static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target
 	}
 	state = l4_nat_first_state(p);
 	l4_nat_publish_back(p->family, &n, k,
-			    l4_nat_word(t->service_id, 0, state & L4_NAT_TCP, now));
+			    l4_nat_word(k->key & 0xffff, 0, state & L4_NAT_TCP, now));
 	*word = l4_nat_word(n.slice, n.port, state, now);
 	l4_nat_publish(entry, p->family, k, *word);
 	return 0;

@@ -5,49 +5,47 @@
 
 /* From the client's side about an answer: to the node, as if about what the node sent. */
 static __always_inline int l4_nat_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p,
-					       struct gale_quote *quote, u32 service)
+					       struct gale_quote *quote, struct gale_rewrite *inner,
+					       struct gale_way *way)
 {
-	struct gale_rewrite inner = {}, outer = { .ttl = 1 };
-	struct gale_way way = { .service = service, .reason = GALE_REASON_ICMP_TRANSLATED };
 	struct gale_packet *q = &quote->packet;
 	struct l4_nat_slice_info *slice;
 	struct gale_node *node;
 	struct l4_nat_key key;
 	u64 word;
 
-	l4_nat_key_make(&key, q->family, q->daddr, ntohs(q->dport), service);
+	l4_nat_key_make(&key, q->family, q->daddr, ntohs(q->dport), way->service);
 	if (!l4_nat_find(L4_NAT_FORWARD, q->family, &key, &word))
-		return gale_drop(p, GALE_REASON_ICMP_UNKNOWN, service);
+		return gale_refuse(way, GALE_REASON_ICMP_UNKNOWN);
 	slice = l4_nat_slice(l4_nat_first(word));
 	node = slice ? gale_node_get(slice->node) : NULL;
 	if (!node)
-		return gale_drop(p, GALE_REASON_NODE_GONE, service);
-	way.node = slice->node;
-	way.hop = gale_node_hop(p, node);
-	if (!way.hop)
-		return gale_drop(p, GALE_REASON_NO_NEIGHBOUR, service);
-	__builtin_memcpy(inner.saddr, node->addr, 4 * GALE_WORDS);
-	__builtin_memcpy(outer.daddr, node->addr, 4 * GALE_WORDS);
+		return gale_refuse(way, GALE_REASON_NODE_GONE);
+	way->node = slice->node;
+	way->hop = gale_node_hop(p, node);
+	if (!way->hop)
+		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
+	__builtin_memcpy(inner->saddr, node->addr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.daddr, node->addr, 4 * GALE_WORDS);
 #ifdef L4_NAT_DNAT
-	__builtin_memcpy(inner.daddr, q->daddr, 4 * GALE_WORDS);
-	__builtin_memcpy(outer.saddr, p->saddr, 4 * GALE_WORDS);
+	__builtin_memcpy(inner->daddr, q->daddr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.saddr, p->saddr, 4 * GALE_WORDS);
 #else
-	__builtin_memcpy(inner.daddr, slice->source, 4 * GALE_WORDS);
-	__builtin_memcpy(outer.saddr, slice->source, 4 * GALE_WORDS);
+	__builtin_memcpy(inner->daddr, slice->source, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.saddr, slice->source, 4 * GALE_WORDS);
 #endif
-	inner.sport = slice->target_port;
-	inner.dport = htons(l4_nat_second(word));
-	if (gale_quote_translate(ctx, p, quote, &inner, &outer))
-		return gale_drop(p, GALE_REASON_INTERNAL, service);
-	return gale_send(ctx, p, &outer, &way, p->daddr);
+	inner->sport = slice->target_port;
+	inner->dport = htons(l4_nat_second(word));
+	way->rw.ttl = 1;
+	quote->translate = 1;
+	return GALE_SEND;
 }
 
 /* From the nodes' side about a packet to a node: to the client, from the VIP. */
 static __always_inline int l4_nat_icmp_to_client(GALE_CTX *ctx, struct gale_packet *p,
-						 struct gale_quote *quote)
+						 struct gale_quote *quote, struct gale_rewrite *inner,
+					       struct gale_way *way)
 {
-	struct gale_rewrite inner = {}, outer = { .ttl = 1 };
-	struct gale_way way = { .reason = GALE_REASON_ICMP_TRANSLATED };
 	struct gale_packet *q = &quote->packet;
 	struct gale_service *service;
 	struct l4_nat_client client;
@@ -55,33 +53,34 @@ static __always_inline int l4_nat_icmp_to_client(GALE_CTX *ctx, struct gale_pack
 
 	if (!l4_nat_client_find(q->family, q->daddr, q->saddr, q->dport, q->sport, q->protocol, &client))
 		return GALE_NOT_MINE;
-	way.service = l4_nat_first(client.word);
-	service = gale_service_get(way.service);
+	service = gale_service_get(l4_nat_first(client.word));
 	if (!service || !service->protocol)
 		return GALE_NOT_MINE;
-	__builtin_memcpy(inner.saddr, client.addr, 4 * GALE_WORDS);
-	__builtin_memcpy(inner.daddr, service->addr, 4 * GALE_WORDS);
-	__builtin_memcpy(outer.saddr, service->addr, 4 * GALE_WORDS);
-	__builtin_memcpy(outer.daddr, client.addr, 4 * GALE_WORDS);
-	inner.sport = client.port;
-	inner.dport = service->port;
-	way.vlan = service->vlan;
-	way.hop = gale_next_hop_get(l4_nat_second(client.word));
-	if (!way.hop)
-		way.hop = gale_fib(ctx, p, outer.saddr, outer.daddr, 0, &index);
-	if (!way.hop)
-		return gale_drop(p, GALE_REASON_NO_NEIGHBOUR, way.service);
-	if (gale_quote_translate(ctx, p, quote, &inner, &outer))
-		return gale_drop(p, GALE_REASON_INTERNAL, way.service);
-	return gale_send(ctx, p, &outer, &way, p->daddr);
+	way->service = l4_nat_first(client.word);
+	way->vlan = service->vlan;
+	__builtin_memcpy(inner->saddr, client.addr, 4 * GALE_WORDS);
+	__builtin_memcpy(inner->daddr, service->addr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.saddr, service->addr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.daddr, client.addr, 4 * GALE_WORDS);
+	inner->sport = client.port;
+	inner->dport = service->port;
+	way->rw.ttl = 1;
+	way->hop = gale_next_hop_get(l4_nat_second(client.word));
+	if (!way->hop)
+		way->hop = gale_fib(ctx, p, way->rw.saddr, way->rw.daddr, 0, &index);
+	if (!way->hop)
+		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
+	quote->translate = 1;
+	return GALE_SEND;
 }
 
 static __always_inline int l4_nat_icmp(GALE_CTX *ctx, struct gale_packet *p,
-				       struct gale_quote *quote, u32 service)
+				       struct gale_quote *quote, struct gale_rewrite *inner,
+					       struct gale_way *way)
 {
-	if (service)
-		return l4_nat_icmp_to_node(ctx, p, quote, service);
-	return l4_nat_icmp_to_client(ctx, p, quote);
+	if (way->service)
+		return l4_nat_icmp_to_node(ctx, p, quote, inner, way);
+	return l4_nat_icmp_to_client(ctx, p, quote, inner, way);
 }
 
 #endif

@@ -12,124 +12,129 @@
 #include "sweep.h"
 #include "import.h"
 
-/* From here on the packet goes to the node of its flow, t->node. */
-static __always_inline int l4_nat_to_node(GALE_CTX *ctx, struct gale_packet *p,
-					  struct gale_target *t, u64 word)
+/* The packet goes to the node of its flow, `node`. */
+static __always_inline int l4_nat_to_node(struct gale_packet *p, struct gale_way *way,
+					  struct l4_nat_slice_info *slice, struct gale_node *node,
+					  u64 word)
 {
-	struct l4_nat_slice_info *slice = l4_nat_slice(l4_nat_first(word));
-	struct gale_rewrite rw = { .ttl = 1 };
-	struct gale_way way = { .service = t->service_id };
-
-	if (!slice)
-		return gale_drop(p, GALE_REASON_INTERNAL, t->service_id);
-	way.node = slice->node;
-
-	way.reason = GALE_REASON_FORWARDED;
-	way.hop = gale_node_hop(p, t->node);
-	if (!way.hop)
-		return gale_drop(p, GALE_REASON_NO_NEIGHBOUR, t->service_id);
+	way->node = slice->node;
+	way->reason = GALE_REASON_FORWARDED;
+	way->hop = gale_node_hop(p, node);
+	if (unlikely(!way->hop))
+		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
 #ifdef L4_NAT_DNAT
-	__builtin_memcpy(rw.saddr, p->saddr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.saddr, p->saddr, 4 * GALE_WORDS);
 #else
-	__builtin_memcpy(rw.saddr, slice->source, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.saddr, slice->source, 4 * GALE_WORDS);
 #endif
-	__builtin_memcpy(rw.daddr, t->node->addr, 4 * GALE_WORDS);
-	rw.sport = htons(l4_nat_second(word));
-	rw.dport = slice->target_port;
-	return gale_send(ctx, p, &rw, &way, p->daddr);
+	__builtin_memcpy(way->rw.daddr, node->addr, 4 * GALE_WORDS);
+	way->rw.sport = htons(l4_nat_second(word));
+	way->rw.dport = slice->target_port;
+	way->rw.ttl = 1;
+	return GALE_SEND;
 }
 
-/* Hand over to l4_nat_new: there is no flow, or `stale` is the word of one that is finished. */
-static __always_inline int l4_nat_afresh(GALE_CTX *ctx, struct gale_packet *p,
-					 struct gale_scratch *scratch, u64 stale)
-{
-	scratch->word = stale;
-	gale_tail(ctx, GALE_SLOW_L4_NAT_NEW);
-	return gale_drop(p, GALE_REASON_INTERNAL, scratch->service);
-}
-
-/* A packet that is not simply the next one of an established flow. */
-int GALE_FN(l4_nat_special)(GALE_CTX *ctx)
-{
-	struct gale_scratch *scratch = gale_scratch_get();
-	struct gale_packet packet, *p = &packet;
-	struct gale_target target = {}, *t = &target;
-	struct l4_nat_key key;
-	u64 *entry, word;
-	int what;
-
-	if (!scratch)
-		return GALE_DROP;
-	gale_take_over(scratch, p);
-	t->service_id = scratch->service;
-	l4_nat_key_make(&key, p->family, p->saddr, ntohs(p->sport), t->service_id);
-	entry = l4_nat_find(L4_NAT_FORWARD, p->family, &key, &word);
-	if (!entry)
-		return l4_nat_afresh(ctx, p, scratch, 0);
-	what = l4_nat_progress(p, t, &key, entry, word);
-	if (what == L4_NAT_AFRESH)
-		return l4_nat_afresh(ctx, p, scratch, word);
-	if (what == L4_NAT_GO_ON)
-		return l4_nat_to_node(ctx, p, t, word);
-	l4_nat_give_up(p->family, &key, entry, word);
-	return gale_reply(ctx, p, GALE_REPLY_RESET, 0, p->daddr, t->service_id,
-			  GALE_REASON_NODE_GONE);
-}
-
-/* The first packet of a flow, or one whose flow is finished: scratch->word, or 0. */
-int GALE_FN(l4_nat_new)(GALE_CTX *ctx)
-{
-	struct gale_scratch *scratch = gale_scratch_get();
-	struct gale_packet packet, *p = &packet;
-	struct gale_target target = {}, *t = &target;
-	struct l4_nat_slice_info *slice;
-	struct l4_nat_key key;
-	u64 word = 0;
-	int reason;
-
-	if (!scratch)
-		return GALE_DROP;
-	gale_take_over(scratch, p);
-	t->service_id = scratch->service;
-	t->service = gale_service_get(t->service_id);
-	if (!t->service)
-		return gale_drop(p, GALE_REASON_INTERNAL, 0);
-	l4_nat_key_make(&key, p->family, p->saddr, ntohs(p->sport), t->service_id);
-	reason = l4_nat_create(p, t, &key, scratch->word, &word);
-	if (reason)
-		return gale_drop(p, reason, t->service_id);
-	slice = l4_nat_slice(l4_nat_first(word));
-	t->node = slice ? gale_node_get(slice->node) : NULL;
-	if (!t->node)
-		return gale_drop(p, GALE_REASON_NODE_GONE, t->service_id);
-	l4_nat_learn_hop(ctx, p, &key, word);
-	return l4_nat_to_node(ctx, p, t, word);
-}
-
+/* The next packet of an established flow; everything else goes to l4_nat_forward_slow. */
 static __always_inline int l4_nat_forward(GALE_CTX *ctx, struct gale_packet *p,
-					  struct gale_target *t)
+					  struct gale_target *t, struct gale_way *way)
 {
 	struct l4_nat_slice_info *slice;
+	struct gale_node *node;
 	struct l4_nat_key key;
 	u16 now = gale_tick();
 	u64 *entry, word;
 
-	l4_nat_key_make(&key, p->family, p->saddr, ntohs(p->sport), t->service_id);
+	l4_nat_key_make(&key, p->family, p->saddr, ntohs(p->sport), way->service);
 	entry = l4_nat_find(L4_NAT_FORWARD, p->family, &key, &word);
 	if (unlikely(!entry))
-		goto special;
+		return gale_later(way, GALE_SLOW_L4_NAT_FORWARD_SLOW);
 	slice = l4_nat_slice(l4_nat_first(word));
 	if (unlikely(!slice))
-		goto special;
-	t->node = gale_node_get(slice->node);
-	if (unlikely(!t->node || l4_nat_special(p, t->node, word, now)))
-		goto special;
+		return gale_later(way, GALE_SLOW_L4_NAT_FORWARD_SLOW);
+	node = gale_node_get(slice->node);
+	if (unlikely(!node || l4_nat_special(p, node, word, now)))
+		return gale_later(way, GALE_SLOW_L4_NAT_FORWARD_SLOW);
 	if (l4_nat_age(word) != now)
 		l4_nat_swap(entry, word, (word & ~0xffffULL) | now);
-	return l4_nat_to_node(ctx, p, t, word);
-special:
-	gale_hand_over(ctx, p, GALE_SLOW_L4_NAT_SPECIAL, t->service_id);
-	return gale_drop(p, GALE_REASON_INTERNAL, t->service_id);
+	return l4_nat_to_node(p, way, slice, node, word);
+}
+
+/* A packet whose flow may be new, begin, end, or have lost its node. */
+static __always_inline int l4_nat_advance(struct gale_packet *p, struct gale_way *way,
+					  struct gale_scratch *scratch)
+{
+	struct l4_nat_slice_info *slice;
+	struct gale_node *node = NULL;
+	struct l4_nat_key key;
+	u64 *entry, word;
+	int what;
+
+	scratch->word = 0;
+	l4_nat_key_make(&key, p->family, p->saddr, ntohs(p->sport), way->service);
+	entry = l4_nat_find(L4_NAT_FORWARD, p->family, &key, &word);
+	if (!entry)
+		return gale_later(way, GALE_SLOW_L4_NAT_NEW);
+	slice = l4_nat_slice(l4_nat_first(word));
+	node = slice ? gale_node_get(slice->node) : NULL;
+	what = node ? l4_nat_progress(p, node, &key, entry, word) : L4_NAT_AFRESH;
+	if (what == L4_NAT_AFRESH) {
+		scratch->word = word;
+		return gale_later(way, GALE_SLOW_L4_NAT_NEW);
+	}
+	if (what == L4_NAT_RESET) {
+		l4_nat_give_up(p->family, &key, entry, word);
+		return gale_reply(p, way, GALE_REPLY_RESET, 0, GALE_REASON_NODE_GONE);
+	}
+	return l4_nat_to_node(p, way, slice, node, word);
+}
+
+int GALE_FN(l4_nat_forward_slow)(GALE_CTX *ctx)
+{
+	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_packet packet;
+	struct gale_way way = {};
+
+	if (!scratch)
+		return GALE_DROP;
+	gale_take_over(scratch, &packet, &way);
+	return gale_finish(ctx, &packet, &way, l4_nat_advance(&packet, &way, scratch));
+}
+
+/* The first packet of a flow, or one whose flow is finished: scratch->word, or 0. */
+static __always_inline int l4_nat_begin(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way,
+					u64 stale)
+{
+	struct gale_target target = { .service = gale_service_get(way->service) };
+	struct l4_nat_slice_info *slice;
+	struct gale_node *node;
+	struct l4_nat_key key;
+	u64 word = 0;
+	int reason;
+
+	if (!target.service)
+		return gale_refuse(way, GALE_REASON_INTERNAL);
+	l4_nat_key_make(&key, p->family, p->saddr, ntohs(p->sport), way->service);
+	reason = l4_nat_create(p, &target, &key, stale, &word);
+	if (reason)
+		return gale_refuse(way, reason);
+	slice = l4_nat_slice(l4_nat_first(word));
+	node = slice ? gale_node_get(slice->node) : NULL;
+	if (!node)
+		return gale_refuse(way, GALE_REASON_NODE_GONE);
+	l4_nat_learn_hop(ctx, p, &key, word);
+	return l4_nat_to_node(p, way, slice, node, word);
+}
+
+int GALE_FN(l4_nat_new)(GALE_CTX *ctx)
+{
+	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_packet packet;
+	struct gale_way way = {};
+
+	if (!scratch)
+		return GALE_DROP;
+	gale_take_over(scratch, &packet, &way);
+	return gale_finish(ctx, &packet, &way, l4_nat_begin(ctx, &packet, &way, scratch->word));
 }
 
 /* The answer is noted in the node's direction; `hop` is the client's next hop or 0. */
@@ -145,65 +150,58 @@ static __always_inline void l4_nat_answered(struct gale_packet *p, struct l4_nat
 		l4_nat_swap(c->at, c->word, word);
 }
 
-static __always_inline int l4_nat_to_client(GALE_CTX *ctx, struct gale_packet *p,
-					    struct l4_nat_client *c, int slow)
+/* An answer: to its client. Only with `slow` the FIB is asked. */
+static __always_inline int l4_nat_answer(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way,
+					 int slow)
 {
-	struct gale_service *service = gale_service_get(l4_nat_first(c->word));
-	struct gale_rewrite rw = { .ttl = 1 };
-	struct gale_way way = { .reason = GALE_REASON_RETURNED };
-	u32 hop = l4_nat_second(c->word);
+	struct gale_service *service;
+	struct l4_nat_client c;
+	u32 hop;
 
+	if (p->tags > 1 ||
+	    !l4_nat_client_find(p->family, p->saddr, p->daddr, p->sport, p->dport, p->protocol, &c))
+		return GALE_NOT_MINE;
+	service = gale_service_get(l4_nat_first(c.word));
 	if (!service || !service->protocol)
 		return GALE_NOT_MINE;
-	way.service = l4_nat_first(c->word);
-	way.vlan = service->vlan;
-	__builtin_memcpy(rw.saddr, service->addr, 4 * GALE_WORDS);
-	__builtin_memcpy(rw.daddr, c->addr, 4 * GALE_WORDS);
-	rw.sport = service->port;
-	rw.dport = c->port;
+	hop = l4_nat_second(c.word);
+	way->service = l4_nat_first(c.word);
+	way->reason = GALE_REASON_RETURNED;
+	way->vlan = service->vlan;
+	way->addr = l4_nat_self(service);
+	__builtin_memcpy(way->rw.saddr, service->addr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.daddr, c.addr, 4 * GALE_WORDS);
+	way->rw.sport = service->port;
+	way->rw.dport = c.port;
+	way->rw.ttl = 1;
 	if (slow || !(p->flags & GALE_EGRESS)) {
-		way.hop = gale_next_hop_get(hop);
-		if (unlikely(!way.hop)) {
-			if (!slow) {
-				gale_hand_over(ctx, p, GALE_SLOW_L4_NAT_ROUTE, 0);
-				return gale_drop(p, GALE_REASON_INTERNAL, way.service);
-			}
-			way.hop = gale_fib(ctx, p, rw.saddr, rw.daddr, 0, &hop);
+		way->hop = gale_next_hop_get(hop);
+		if (unlikely(!way->hop)) {
+			if (!slow)
+				return gale_later(way, GALE_SLOW_L4_NAT_RETURN_SLOW);
+			way->hop = gale_fib(ctx, p, way->rw.saddr, way->rw.daddr, 0, &hop);
 		}
-		if (!way.hop)
-			return gale_drop(p, GALE_REASON_NO_NEIGHBOUR, way.service);
+		if (!way->hop)
+			return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
 	}
-	l4_nat_answered(p, c, hop);
-	return gale_send(ctx, p, &rw, &way, l4_nat_self(p, service));
+	l4_nat_answered(p, &c, hop);
+	return GALE_SEND;
 }
 
-static __always_inline int l4_nat_answer(GALE_CTX *ctx, struct gale_packet *p, int slow)
+static __always_inline int l4_nat_return(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
-	struct l4_nat_client client;
-
-	if (p->tags > 1 || !l4_nat_client_find(p->family, p->saddr, p->daddr, p->sport, p->dport,
-					       p->protocol, &client))
-		return GALE_NOT_MINE;
-	return l4_nat_to_client(ctx, p, &client, slow);
-}
-
-static __always_inline int l4_nat_return(GALE_CTX *ctx, struct gale_packet *p)
-{
-	return l4_nat_answer(ctx, p, 0);
+	return l4_nat_answer(ctx, p, way, 0);
 }
 
 /* An answer to a client whose next hop only the FIB knows. */
-int GALE_FN(l4_nat_route)(GALE_CTX *ctx)
+int GALE_FN(l4_nat_return_slow)(GALE_CTX *ctx)
 {
 	struct gale_scratch *scratch = gale_scratch_get();
 	struct gale_packet packet;
-	int verdict;
+	struct gale_way way = {};
 
 	if (!scratch)
 		return GALE_DROP;
-	gale_take_over(scratch, &packet);
-	verdict = l4_nat_answer(ctx, &packet, 1);
-	if (verdict == GALE_NOT_MINE)
-		return gale_exit(&packet, GALE_PASS, GALE_REASON_PASS_FOREIGN, 0, 0);
-	return verdict;
+	gale_take_over(scratch, &packet, &way);
+	return gale_finish(ctx, &packet, &way, l4_nat_answer(ctx, &packet, &way, 1));
 }

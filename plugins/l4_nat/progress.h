@@ -50,24 +50,22 @@ static __always_inline int l4_nat_finished(struct gale_packet *p, u64 word, u64 
 	       (p->tcp_flags & (GALE_TCP_SYN | GALE_TCP_ACK)) == GALE_TCP_SYN;
 }
 
-/* Advance the flow by this packet; `t->node` is set when it goes on. */
-static __always_inline int l4_nat_progress(struct gale_packet *p, struct gale_target *t,
+/* Advance the flow by this packet. */
+static __always_inline int l4_nat_progress(struct gale_packet *p, struct gale_node *node,
 					   struct l4_nat_key *k, u64 *entry, u64 word)
 {
-	struct l4_nat_slice_info *slice = l4_nat_slice(l4_nat_first(word));
 	u32 state = l4_nat_state(word);
 	u16 now = gale_tick(), age = now;
 	u64 back = 0;
 
-	t->node = slice ? gale_node_get(slice->node) : NULL;
-	if (!t->node || !l4_nat_back(p->family, k, word, &back) || l4_nat_finished(p, word, back, now))
+	if (!l4_nat_back(p->family, k, word, &back) || l4_nat_finished(p, word, back, now))
 		return L4_NAT_AFRESH;
 	if (p->protocol == GALE_IP_TCP)
 		state = l4_nat_tcp_state(state, p->tcp_flags);
 	if (l4_nat_state(back) & L4_NAT_SEEN &&
 	    (p->protocol == GALE_IP_UDP || (p->tcp_flags & (GALE_TCP_SYN | GALE_TCP_ACK)) == GALE_TCP_ACK))
 		state |= L4_NAT_SEEN;
-	if (!(t->node->flags & GALE_NODE_DOWN))
+	if (!(node->flags & GALE_NODE_DOWN))
 		state &= ~L4_NAT_DOWN_SEEN;
 	else if (l4_nat_down(word, back, now, &state, &age))
 		return p->protocol == GALE_IP_TCP ? L4_NAT_RESET : L4_NAT_AFRESH;
