@@ -81,8 +81,6 @@ def frame(
     ip = _ip(src, dst, ttl=ttl, tos=tos, flow_label=flow_label, ident=ident, df=df, options=options)
     for header in extensions:
         ip = ip / header.copy()
-    if ip.lastlayer().name == "AH":
-        ip.lastlayer().nh = {"tcp": 6, "udp": 17}[protocol]  # scapy knows only other headers
     data = bytes(_link(src_mac, dst_mac, vlans) / ip / transport / payload)
     return data.ljust(minimum, b"\0")
 
@@ -118,7 +116,10 @@ def _link(src_mac: str, dst_mac: str, vlans: Sequence[int] = ()) -> Any:
 
 
 def extension(kind: str, size: int = 8) -> Any:
-    """Return an IPv6 extension header: hop, dest, routing, auth or atomic (a lone fragment)."""
+    """Return an IPv6 extension header: hop, dest, routing, auth or atomic (a lone fragment).
+
+    Put another header behind auth: scapy knows no transport checksums right behind it.
+    """
     s = scapy()
     filler = [s.PadN(optdata=b"\0" * (size - 4))] if size > 4 else []
     make: dict[str, Callable[[], Any]] = {

@@ -33,7 +33,7 @@ def built() -> dict[str, bytes]:
         "udp6": frame(*V6, 40000, 53, protocol="udp", payload=b"abc"),
         "vlan": frame(*V4, 40000, 80, vlans=[5, 6]),
         "extensions": frame(
-            *V6, 40000, 80, extensions=[extension(k) for k in ("hop", "dest", "routing", "auth")]
+            *V6, 40000, 80, extensions=[extension(k) for k in ("hop", "routing", "auth", "dest")]
         ),
         "atomic": frame(*V6, 40000, 80, extensions=[extension("atomic")]),
         "ping4": icmp_echo(*V4),
