@@ -125,6 +125,8 @@ class Balancer:
             resolver = await self._start_resolver(core, netlink)
         await deployment.go_live(loaded[0])
         await self._saver.save()
+        # Compiling took its time, and nodes cannot report yet: see also _serve_edge.
+        self._health.renew_adoption(trio.current_time())
         await self._start_core(core, netlink, deployment, resolver)
 
     def _adopt(self) -> None:
@@ -249,7 +251,7 @@ class Balancer:
             for name, service in self.plugins.services().items():
                 if name in self.config.plugins:
                     await edge.start(service(self.config.plugins[name], context).run)
-            # Compiling took its time; nodes can report only from now on.
+            # Adopted nodes can report only from now on.
             self._health.renew_adoption(trio.current_time())
             self.plugins.started()
             task_status.started()
