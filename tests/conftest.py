@@ -1,11 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiers: what needs root is skipped without it, and in CI nothing may be skipped."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 TIERS = ("bpf", "netns", "e2e")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands set up logging to a stream that pytest closes after the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    before = structlog.get_config() if structlog.is_configured() else None
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    if before is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**before)
 
 
 def _tier(item: pytest.Item) -> str:
