@@ -15,9 +15,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from galelb import abi, config_models, node_config
+from galelb import abi
+from galelb.config import models
+from galelb.config import node as node_config
+from galelb.config.option_schema import OptionInfo, describe_model
 from galelb.hooks import HookSpecs
-from galelb.option_schema import OptionInfo, describe_model
 from galelb.plugins import Plugins
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -85,16 +87,16 @@ def reasons() -> str:
 
 
 MAKERS: dict[str, Callable[[], str]] = {
-    "instance": lambda: table(config_models.InstanceSection),
-    "private_interface": lambda: table(config_models.PrivateInterfaceSection),
-    "public_interface": lambda: table(config_models.PublicInterfaceSection),
-    "node_health": lambda: table(config_models.NodeHealthSection),
-    "load_balancer_quorum": lambda: table(config_models.QuorumSection),
-    "load_balancer_quorum.addresses": lambda: table(config_models.PeerAddress),
-    "forwarding": lambda: table(config_models.ForwardingSection),
-    "announce": lambda: table(config_models.AnnounceSection),
-    "services": lambda: table(config_models.ServiceSection),
-    "nodes": lambda: table(config_models.NodeSection),
+    "instance": lambda: table(models.InstanceSection),
+    "private_interface": lambda: table(models.PrivateInterfaceSection),
+    "public_interface": lambda: table(models.PublicInterfaceSection),
+    "node_health": lambda: table(models.NodeHealthSection),
+    "load_balancer_quorum": lambda: table(models.QuorumSection),
+    "load_balancer_quorum.addresses": lambda: table(models.PeerAddress),
+    "forwarding": lambda: table(models.ForwardingSection),
+    "announce": lambda: table(models.AnnounceSection),
+    "services": lambda: table(models.ServiceSection),
+    "nodes": lambda: table(models.NodeSection),
     "plugins": plugins,
     "node.load_balancer": lambda: table(node_config.LoadBalancerSection),
     "node.load_balancer.addresses": lambda: table(node_config.BalancerAddress),

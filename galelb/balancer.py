@@ -12,7 +12,7 @@ import trio
 
 from galelb.api.server import ApiServer
 from galelb.balancer_view import RunningView
-from galelb.config_digest import digest as config_digest
+from galelb.config.shared import digest as config_digest
 from galelb.controller import Controller, Served
 from galelb.datapath import Generation, KernelDataPath
 from galelb.deployment import Deployment

@@ -82,7 +82,7 @@ def _plugin_commands(*, search: bool = False) -> dict[str, click.Command]:
     Plugins are imported only if there are any that galelb does not bring itself, or if a
     command is searched that the core does not have: help must be quick.
     """
-    from galelb.plugin_loading import has_foreign_plugins
+    from galelb.plugins.loading import has_foreign_plugins
 
     if not search and not has_foreign_plugins():
         return {}

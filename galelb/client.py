@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from galelb.config.toml_file import find_config, read_toml
 from galelb.errors import ApiError, ConfigError
-from galelb.toml_file import find_config, read_toml
 
 __all__ = ["ApiClient", "RefusedError", "default_socket", "open_client"]
 

@@ -134,7 +134,7 @@ def test_commands_of_plugins_are_added_and_cannot_replace_ours(monkeypatch, caps
             ]
 
     monkeypatch.setattr("galelb.plugins.Plugins", Fake)
-    monkeypatch.setattr("galelb.plugin_loading.has_foreign_plugins", lambda: True)
+    monkeypatch.setattr("galelb.plugins.loading.has_foreign_plugins", lambda: True)
 
     assert 0 == cli.run(["hello"])
     assert "hi\n" == capsys.readouterr().out

@@ -185,7 +185,7 @@ def test_without_a_configuration_it_is_the_default_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("galelb.toml_file.SYSTEM_FOLDER", tmp_path / "etc")
+    monkeypatch.setattr("galelb.config.toml_file.SYSTEM_FOLDER", tmp_path / "etc")
 
     assert Path("/run/galelb/default/api.sock") == default_socket()
 

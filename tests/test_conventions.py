@@ -12,8 +12,8 @@ import tomli
 
 from galelb.abi import Reason
 from galelb.hooks import HookSpecs
-from galelb.plugin_verify import hook_arguments, hook_names
 from galelb.plugins import Plugins
+from galelb.plugins.verify import hook_arguments, hook_names
 
 ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "galelb").rglob("*.py"))

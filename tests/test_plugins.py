@@ -10,8 +10,8 @@ from galelb.config import load_balancer_config
 from galelb.errors import ConfigError, PluginError
 from galelb.forwarder import Forwarder, Options
 from galelb.hooks import hookimpl
-from galelb.plugin_loading import Candidate, find_candidates
 from galelb.plugins import Plugins
+from galelb.plugins.loading import Candidate, find_candidates
 
 
 class Nat(Forwarder):

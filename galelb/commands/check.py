@@ -45,9 +45,9 @@ def check_command(config: Path | None, select: tuple[str, ...], node: bool, stri
 
 
 def _check_node(path: Path | None) -> None:
-    from galelb.config_show import show_sections
-    from galelb.node_config import load_node_config
-    from galelb.toml_file import find_config
+    from galelb.config.node import load_node_config
+    from galelb.config.show import show_sections
+    from galelb.config.toml_file import find_config
 
     file = find_config("node.toml", path)
     config = load_node_config(file)
@@ -57,7 +57,7 @@ def _check_node(path: Path | None) -> None:
 
 def _check_balancer(path: Path | None, select: tuple[str, ...], *, strict: bool) -> None:
     from galelb.config import config_warnings, digest, find_config, load_balancer_config
-    from galelb.config_show import show_config
+    from galelb.config.show import show_config
     from galelb.errors import ConfigError
     from galelb.plugins import Plugins
 

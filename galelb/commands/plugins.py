@@ -11,8 +11,8 @@ import attrs
 import click
 
 if TYPE_CHECKING:
-    from galelb.option_schema import OptionInfo
-    from galelb.plugin_infos import PluginInfo
+    from galelb.config.option_schema import OptionInfo
+    from galelb.plugins.infos import PluginInfo
 
 __all__ = ["plugins_command"]
 

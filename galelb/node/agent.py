@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import structlog
 import trio
 
+from galelb.config.node import NodeConfig
 from galelb.node.checks import run_check
 from galelb.node.client import BalancerClient, Connect, connect_tcp
 from galelb.node.health import LocalHealth
-from galelb.node_config import NodeConfig
 
 __all__ = ["NodeAgent", "run_agent"]
 

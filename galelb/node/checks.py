@@ -9,9 +9,9 @@ import subprocess
 
 import trio
 
+from galelb.config.node import CheckSection, split_target
 from galelb.node.health import LocalHealth
 from galelb.node.reasons import os_reason
-from galelb.node_config import CheckSection, split_target
 
 __all__ = ["CheckFailed", "probe", "run_check"]
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from galelb.config.node import BalancerAddress, NodeSettings
 from galelb.grpc.call import Call
 from galelb.grpc.client import Channel
 from galelb.grpc.framing import CallError
@@ -18,7 +19,6 @@ from galelb.node.backoff import Backoff
 from galelb.node.health import LocalHealth
 from galelb.node.reasons import os_reason
 from galelb.node.wire import GET_CONFIG, REPORT, Advice, Answer, encode_report
-from galelb.node_config import BalancerAddress, NodeSettings
 
 __all__ = ["BalancerClient", "Connect", "connect_tcp"]
 

@@ -33,9 +33,9 @@ def node_command(config: Path | None, log_level: str, log_json: bool) -> None:
     import trio
 
     from galelb.config import find_config
+    from galelb.config.node import load_node_config
     from galelb.logs import configure_logging
     from galelb.node.agent import run_agent
-    from galelb.node_config import load_node_config
 
     configure_logging(log_level, log_json)
     settings = load_node_config(find_config("node.toml", config))

@@ -9,9 +9,9 @@ import attrs
 import structlog
 import trio
 
+from galelb.config.node import CheckSection
 from galelb.grpc.signal import Signal
 from galelb.model import HealthStatus
-from galelb.node_config import CheckSection
 
 __all__ = ["LocalHealth"]
 

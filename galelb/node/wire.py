@@ -9,11 +9,11 @@ from typing import TypeVar
 import attrs
 from google.protobuf.message import DecodeError
 
+from galelb.config.node import NodeSettings
 from galelb.grpc.framing import CallError, StatusCode
 from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
 from galelb.model import HealthStatus as Status
 from galelb.model import NodeState
-from galelb.node_config import NodeSettings
 
 __all__ = ["GET_CONFIG", "REPORT", "Advice", "Answer", "encode_report"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from galelb.config_types import Address
+from galelb.config.types import Address
 from galelb.durations import Duration
 from galelb.forwarder import Options
 from galelb.model import IPAddress

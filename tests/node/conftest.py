@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
+from galelb.config.node import NodeConfig
 from galelb.grpc.framing import CallError, StatusCode
 from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
 from galelb.grpc.server import Server, unary
-from galelb.node_config import NodeConfig
 
 NODE = ip_address("10.0.0.1")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from galelb.config.node import CheckSection
 from galelb.node.checks import CheckFailed, probe, run_check
-from galelb.node_config import CheckSection
 
 CLOSED_PORT = 1  # nothing listens on tcpmux
 

@@ -8,12 +8,12 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from galelb.config.node import NodeSettings
 from galelb.grpc.framing import CallError
 from galelb.node.backoff import Backoff
 from galelb.node.client import BalancerClient
 from galelb.node.health import LocalHealth
 from galelb.node.wire import Advice, Answer, encode_report
-from galelb.node_config import NodeSettings
 
 
 class Shortest(random.Random):

@@ -4,9 +4,9 @@
 import trio
 import trio.testing
 
+from galelb.config.node import CheckSection
 from galelb.model import HealthStatus
 from galelb.node.health import LocalHealth
-from galelb.node_config import CheckSection
 
 
 def check(name="web", **more):

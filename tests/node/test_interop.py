@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from galelb.config.node import NodeConfig
 from galelb.node.agent import NodeAgent
-from galelb.node_config import NodeConfig
 
 BALANCER = [sys.executable, str(Path(__file__).with_name("grpcio_balancer.py"))]
 AGENT = [sys.executable, "-c", "from galelb.node.command import node_command; node_command()"]

@@ -7,10 +7,10 @@ import pytest
 import trio
 import trio.testing
 
+from galelb.config.node import NodeConfig
 from galelb.model import NodeState
 from galelb.node.agent import NodeAgent
 from galelb.node.checks import CheckFailed
-from galelb.node_config import NodeConfig
 
 NODE = ip_address("10.0.0.1")
 CONFIG = NodeConfig.model_validate(

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from galelb.hooks import PROJECT, HookSpecs
-from galelb.plugin_loading import Candidate, nearest
+from galelb.plugins.loading import Candidate
+from galelb.suggest import nearest
 
 __all__ = ["hook_arguments", "hook_names", "verify"]
 

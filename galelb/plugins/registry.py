@@ -11,8 +11,9 @@ import attrs
 
 from galelb.errors import PluginError
 from galelb.forwarder import Forwarder, Options
-from galelb.plugin_loading import Candidate, nearest, valid_name
+from galelb.plugins.loading import Candidate, valid_name
 from galelb.sources import Announcer, BackgroundService, HealthSource, Scheduler, SyncTransport
+from galelb.suggest import nearest
 
 __all__ = ["KINDS", "Kind", "Registered", "Registry"]
 

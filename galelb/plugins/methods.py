@@ -8,7 +8,7 @@ from typing import Any
 
 from galelb.errors import PluginError
 from galelb.model import HealthReport, Metric, NodeRecord, Peer, Service, XdpMode
-from galelb.plugin_hooks import HookCaller
+from galelb.plugins.caller import HookCaller
 
 __all__ = ["HookMethods"]
 

@@ -8,8 +8,8 @@ import json
 
 from pydantic import BaseModel
 
-from galelb.config_models import BalancerConfig
-from galelb.redaction import is_secret
+from galelb.config.models import BalancerConfig
+from galelb.config.redaction import is_secret
 
 __all__ = ["digest", "shared_settings"]
 

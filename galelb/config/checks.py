@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
-from galelb.config_draft import Draft
-from galelb.config_models import BalancerConfig
+from galelb.config.draft import Draft
+from galelb.config.models import BalancerConfig
 
 __all__ = ["check_clashes", "config_warnings"]
 

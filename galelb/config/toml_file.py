@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import tomli
 
+from galelb.config.toml_lines import KeyPath, key_lines, line_of
 from galelb.errors import ConfigError
-from galelb.toml_lines import KeyPath, key_lines, line_of
 
 __all__ = ["TomlFile", "find_config", "read_toml"]
 

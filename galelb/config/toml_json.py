@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from galelb.config_errors import Problem
-from galelb.toml_lines import KeyPath
+from galelb.config.problems import Problem
+from galelb.config.toml_lines import KeyPath
 
 __all__ = ["parse_section", "plain"]
 

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from galelb.config_errors import KeyProblemError, describe_errors, raise_problems
-from galelb.config_models import Section
-from galelb.config_types import Address, Label, OptionalLabel, Port, at_least
+from galelb.config.models import Section
+from galelb.config.problems import KeyProblemError, describe_errors, raise_problems
+from galelb.config.toml_file import read_toml
+from galelb.config.toml_json import parse_section, plain
+from galelb.config.types import Address, Label, OptionalLabel, Port, at_least
 from galelb.durations import Duration
-from galelb.toml_file import read_toml
-from galelb.toml_json import parse_section, plain
 
 __all__ = [
     "BalancerAddress",

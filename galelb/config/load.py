@@ -1,60 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lb.toml as a validated, frozen value: the models and the functions that read the file."""
+"""Reads lb.toml: all problems of the file at once, or the validated value."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from galelb.config_checks import check_clashes, config_warnings
-from galelb.config_digest import digest, shared_settings
-from galelb.config_draft import Draft, draft_sections
-from galelb.config_errors import describe_errors, raise_problems
-from galelb.config_models import (
-    AnnounceSection,
-    BalancerConfig,
-    BalancerSections,
-    ForwardingSection,
-    InstanceSection,
-    NodeHealthSection,
-    NodeSection,
-    PeerAddress,
-    PrivateInterfaceSection,
-    PublicInterfaceSection,
-    QuorumSection,
-    ServiceSection,
-)
-from galelb.config_plugins import apply_selection, check_forwarders, parse_options
-from galelb.durations import Duration, format_duration, parse_duration
-from galelb.plugins import Plugins
-from galelb.toml_file import TomlFile, find_config, read_toml
-from galelb.toml_json import parse_section, plain
+from galelb.config.checks import check_clashes
+from galelb.config.draft import Draft, draft_sections
+from galelb.config.models import BalancerConfig, BalancerSections
+from galelb.config.plugins import apply_selection, check_forwarders, parse_options
+from galelb.config.problems import describe_errors, raise_problems
+from galelb.config.toml_file import TomlFile, read_toml
+from galelb.config.toml_json import parse_section, plain
 
-__all__ = [
-    "AnnounceSection",
-    "BalancerConfig",
-    "Duration",
-    "ForwardingSection",
-    "InstanceSection",
-    "NodeHealthSection",
-    "NodeSection",
-    "PeerAddress",
-    "PrivateInterfaceSection",
-    "PublicInterfaceSection",
-    "QuorumSection",
-    "ServiceSection",
-    "config_warnings",
-    "digest",
-    "find_config",
-    "format_duration",
-    "load_balancer_config",
-    "missing_interfaces",
-    "parse_duration",
-    "shared_settings",
-]
+if TYPE_CHECKING:
+    from galelb.plugins import Plugins
+
+__all__ = ["load_balancer_config", "missing_interfaces"]
 
 
 def load_balancer_config(

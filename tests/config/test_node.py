@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from galelb.config.node import load_node_config, split_target
+from galelb.config.toml_file import SYSTEM_FOLDER, find_config
 from galelb.errors import ConfigError
-from galelb.node_config import load_node_config, split_target
-from galelb.toml_file import SYSTEM_FOLDER, find_config
 
 BASE = '[load_balancer]\naddresses = [ { ip = "192.168.1.2" } ]\n'
 CHECK = BASE.replace("{", "{{").replace("}", "}}") + '[[checks]]\nname = "web"\ntype = "{}"\n{}\n'
@@ -121,7 +121,7 @@ def test_a_target_is_split_into_host_and_port(target, expected):
 
 def test_the_file_of_this_folder_is_found_before_that_of_the_system(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("galelb.toml_file.SYSTEM_FOLDER", tmp_path / "etc")
+    monkeypatch.setattr("galelb.config.toml_file.SYSTEM_FOLDER", tmp_path / "etc")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "node.toml").touch()
 

@@ -8,8 +8,7 @@ from typing import Any, TypeVar, cast, get_origin
 import attrs
 from pydantic import BaseModel, ValidationError
 
-from galelb.config_errors import Problem, describe_errors, missing_key, unknown_key
-from galelb.config_models import (
+from galelb.config.models import (
     BalancerSections,
     ForwardingSection,
     NodeSection,
@@ -18,9 +17,10 @@ from galelb.config_models import (
     QuorumSection,
     ServiceSection,
 )
-from galelb.option_schema import nested_model
-from galelb.toml_json import parse_section
-from galelb.toml_lines import KeyPath
+from galelb.config.option_schema import nested_model
+from galelb.config.problems import Problem, describe_errors, missing_key, unknown_key
+from galelb.config.toml_json import parse_section
+from galelb.config.toml_lines import KeyPath
 
 __all__ = ["Draft", "draft_sections", "parse_partly"]
 

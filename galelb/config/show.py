@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from galelb.config_models import BalancerConfig, BalancerSections
+from galelb.config.models import BalancerConfig, BalancerSections
+from galelb.config.option_schema import value_text
+from galelb.config.redaction import redact
 from galelb.durations import is_duration
-from galelb.option_schema import value_text
-from galelb.redaction import redact
 
 __all__ = ["show_config", "show_sections"]
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from galelb.config import BalancerConfig
-from galelb.config_show import show_config
+from galelb.config.option_schema import describe_model, value_text
+from galelb.config.redaction import redact
+from galelb.config.show import show_config
 from galelb.durations import Duration
 from galelb.forwarder import Options
-from galelb.option_schema import describe_model, value_text
-from galelb.redaction import redact
 
 DATA = {
     "private_interface": {"net_interface_private": "eth0"},

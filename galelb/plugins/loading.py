@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 import attrs
 
 from galelb.errors import PluginError
+from galelb.suggest import nearest
 
-__all__ = ["GROUP", "Candidate", "find_candidates", "has_foreign_plugins", "nearest", "valid_name"]
+__all__ = ["GROUP", "Candidate", "find_candidates", "has_foreign_plugins", "valid_name"]
 
 GROUP = "galelb.plugins"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -66,12 +66,6 @@ def has_foreign_plugins() -> bool:
 def valid_name(name: object) -> bool:
     """Return whether this can be the name of a plugin."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return ` (did you mean "x"?)` for the nearest known name, or nothing."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def _names(environ: Mapping[str, str], variable: str) -> list[str] | None:

@@ -9,12 +9,12 @@ import attrs
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from galelb.config.option_schema import nested_model
+from galelb.config.redaction import REDACTED, is_secret
+from galelb.config.toml_file import TomlFile
+from galelb.config.toml_lines import KeyPath
 from galelb.errors import ConfigError
-from galelb.option_schema import nested_model
-from galelb.plugin_loading import nearest
-from galelb.redaction import REDACTED, is_secret
-from galelb.toml_file import TomlFile
-from galelb.toml_lines import KeyPath
+from galelb.suggest import nearest
 
 __all__ = [
     "KeyProblemError",

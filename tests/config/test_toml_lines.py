@@ -8,7 +8,7 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galelb.toml_lines import key_lines, line_of
+from galelb.config.toml_lines import key_lines, line_of
 
 EXAMPLE = """\
 # a comment with [brackets] and = signs

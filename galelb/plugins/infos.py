@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from galelb.config.option_schema import OptionInfo, describe_model
 from galelb.errors import PluginError
-from galelb.option_schema import OptionInfo, describe_model
-from galelb.plugin_loading import Candidate
-from galelb.plugin_registry import Registered, Registry
+from galelb.plugins.loading import Candidate
+from galelb.plugins.registry import Registered, Registry
 
 __all__ = ["PluginInfo", "describe"]
 

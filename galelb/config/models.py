@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
 
-from galelb.config_types import (
+from galelb.config.types import (
     Address,
     Folder,
     InterfaceName,

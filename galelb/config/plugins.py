@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from galelb.config_draft import Draft, parse_partly
-from galelb.config_models import AnnounceSection, NodeHealthSection
+from galelb.config.draft import Draft, parse_partly
+from galelb.config.models import AnnounceSection, NodeHealthSection
+from galelb.config.toml_lines import KeyPath
 from galelb.errors import PluginError
 from galelb.forwarder import Forwarder, Options
-from galelb.plugin_loading import nearest
-from galelb.plugins import Plugins
-from galelb.toml_lines import KeyPath
+from galelb.suggest import nearest
+
+if TYPE_CHECKING:
+    from galelb.plugins import Plugins
 
 __all__ = ["apply_selection", "check_forwarders", "parse_options", "selected"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds, validates and calls plugins; beside hooks.py the only user of pluggy."""
+"""Finds, validates and calls plugins; beside galelb.hooks the only user of pluggy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pluggy
 import structlog
 
 from galelb import hooks
-from galelb.defaults import CoreDefaults
 from galelb.errors import PluginError
-from galelb.plugin_calls import HookMethods
-from galelb.plugin_hooks import HookCaller, Implementation
-from galelb.plugin_infos import PluginInfo, describe
-from galelb.plugin_loading import Candidate, find_candidates
-from galelb.plugin_registry import KINDS, Registered, Registry, check_class
-from galelb.plugin_verify import verify
+from galelb.plugins.caller import HookCaller, Implementation
+from galelb.plugins.defaults import CoreDefaults
+from galelb.plugins.infos import PluginInfo, describe
+from galelb.plugins.loading import Candidate, find_candidates
+from galelb.plugins.methods import HookMethods
+from galelb.plugins.registry import KINDS, Registered, Registry, check_class
+from galelb.plugins.verify import verify
 
 if TYPE_CHECKING:
     import click
