@@ -88,7 +88,7 @@ static __always_inline int gale_quote_parse(GALE_CTX *ctx, struct gale_packet *p
 		return -1;
 	if (at + sizeof(check) > end || gale_load(ctx, at, &check, sizeof(check)))
 		return 0;
-	if (check || q->protocol == GALE_IP_TCP || q->family == GALE_FAMILY_IPV6)
+	if (check || q->protocol == GALE_IP_TCP)
 		quote->check = at;
 	return 0;
 }

@@ -70,8 +70,8 @@ static __always_inline int gale_rewrite_ports(GALE_CTX *ctx, struct gale_packet 
 			return -1;
 		udp->sport = rw->sport;
 		udp->dport = rw->dport;
-		if (!udp->check && p->family == GALE_FAMILY_IPV4)
-			return 0;	/* the sender computed none */
+		if (!udp->check)
+			return 0;	/* the sender computed none; RFC 6935 allows that in IPv6 too */
 		check = gale_csum_apply(udp->check, sum);
 		udp->check = check ? check : 0xffff;
 	}

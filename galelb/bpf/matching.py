@@ -60,8 +60,7 @@ _STATELESS = """\
 _ICMP_TO_NODE = """
 /* An ICMP error goes to the node that the packet which it quotes came from. */
 static __always_inline int
-gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q,
-		  struct gale_rewrite *inner, struct gale_way *way)
+gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q, struct gale_way *way)
 {
 	struct gale_target target = { .service = gale_service_get(way->service) };
 	struct gale_target *t = &target;
@@ -220,11 +219,14 @@ def _icmp(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> s
     simple = [f for f in forwarders if not f.translates_icmp]
     text = _icmp_to_node(services, simple) if simple else ""
     text += "\nstatic __always_inline int\n"
-    text += "gale_icmp(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q,"
-    text += "\n\t  struct gale_rewrite *inner, struct gale_way *way)\n{\n\tint decided = GALE_NOT_MINE;\n\tu32 id = way->service;\n\n"
+    text += "gale_icmp(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q,\n"
+    text += "\t  struct gale_rewrite *inner, struct gale_way *way)\n{\n"
+    text += "\tint decided = GALE_NOT_MINE;\n\tu32 id = way->service;\n\n"
     for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
-        call = f"{forwarder.name}_icmp" if forwarder.translates_icmp else "gale_icmp_to_node"
-        text += f"\tif (id && ({test}))\n\t\treturn {call}(ctx, p, q, inner, way);\n"
+        call = "gale_icmp_to_node(ctx, p, q, way)"
+        if forwarder.translates_icmp:
+            call = f"{forwarder.name}_icmp(ctx, p, q, inner, way)"
+        text += f"\tif (id && ({test}))\n\t\treturn {call};\n"
     for forwarder in forwarders:
         if forwarder.translates_icmp:
             text += f"\tdecided = {forwarder.name}_icmp(ctx, p, q, inner, way);\n"

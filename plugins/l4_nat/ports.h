@@ -97,6 +97,8 @@ static __always_inline int l4_nat_claim_port(u32 family, struct l4_nat_slice *sl
 	start = __sync_fetch_and_add(cursor, 1) % count;
 	for (i = 0; i < L4_NAT_SEARCH; i++) {
 		offset = start + i < count ? start + i : start + i - count;
+		if (offset >= count)
+			break;	/* all of a small slice was looked at */
 		slot = l4_nat_slot(family, slice->base + offset);
 		if (!slot)
 			break;
