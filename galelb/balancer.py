@@ -23,14 +23,14 @@ from galelb.interfaces import InterfaceWatch
 from galelb.kernel_events import ProgramEvents
 from galelb.limits import MAX_NODES, MAX_SERVICES, limits_for
 from galelb.netlink import Netlink, open_netlink
-from galelb.next_hops import NextHopTable
 from galelb.nodes import NodeDesk
 from galelb.reload import fixed_changes
-from galelb.resolver import NodeResolver
+from galelb.resolve.next_hops import NextHopTable
+from galelb.resolve.resolver import NodeResolver
 from galelb.saver import StateSaver
 from galelb.sources import BalancerContext
 from galelb.state import SavedState, load_state
-from galelb.table_keeper import TableKeeper, TableSettings
+from galelb.tables.keeper import TableKeeper, TableSettings
 
 if TYPE_CHECKING:
     from galelb.component import Component

@@ -16,9 +16,9 @@ from galelb.health import NodeHealth
 from galelb.identity import Numbering
 from galelb.map_writer import MapWriter
 from galelb.model import IPAddress, NodeRecord, Service
-from galelb.next_hops import NextHopChanges, NextHopTable
 from galelb.planning import NO_NODE, NO_SERVICE, eligible_nodes, node_leaf, service_leaf
-from galelb.table_keeper import TableKeeper
+from galelb.resolve.next_hops import NextHopChanges, NextHopTable
+from galelb.tables.keeper import TableKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ import trio
 
 from galelb.abi import EventType, Family
 from galelb.model import IPAddress
-from galelb.next_hops import NextHopTable
+from galelb.resolve.next_hops import NextHopTable
 
 __all__ = ["ProgramEvents", "event_address"]
 

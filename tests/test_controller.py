@@ -13,10 +13,10 @@ from galelb.forwarder import Forwarder, HostView
 from galelb.health import HealthSettings, NodeHealth
 from galelb.identity import Numbering
 from galelb.model import Interface, NextHop, Node, Protocol, Service
-from galelb.next_hops import NextHopTable
 from galelb.plugins import Plugins
-from galelb.table_keeper import TableKeeper, TableSettings
+from galelb.resolve.next_hops import NextHopTable
 from galelb.tables import slots_needed
+from galelb.tables.keeper import TableKeeper, TableSettings
 from galelb.testing.fake_maps import FakeMap
 
 SIZE = 251

@@ -10,7 +10,6 @@ import pytest
 from galelb.errors import PluginError
 from galelb.forwarder import Forwarder
 from galelb.hooks import hookimpl
-from galelb.maglev import Maglev
 from galelb.model import (
     HealthReport,
     HealthStatus,
@@ -25,6 +24,7 @@ from galelb.model import (
 )
 from galelb.plugins import Plugins
 from galelb.sources import Announcer, BackgroundService, HealthSource, Scheduler, SyncTransport
+from galelb.tables.maglev import Maglev
 
 NODE = ip_address("10.0.0.1")
 SERVICE = Service(

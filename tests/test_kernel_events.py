@@ -6,8 +6,8 @@ import trio.testing
 
 from galelb.abi import EventType, Family
 from galelb.kernel_events import ProgramEvents, event_address
-from galelb.next_hops import NextHopTable
 from galelb.planning import address_words
+from galelb.resolve.next_hops import NextHopTable
 
 
 def event(kind, address="192.0.2.9", **changes):

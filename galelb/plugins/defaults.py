@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from galelb.hooks import hookimpl
-from galelb.maglev import Maglev
 from galelb.model import HealthReport, HealthStatus, NodeRecord, Service
 from galelb.sources import Scheduler
+from galelb.tables.maglev import Maglev
 
 __all__ = ["CoreDefaults"]
 

@@ -19,11 +19,11 @@ from galelb.bpf.maps import PinnedMap, close_maps, open_maps
 from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
 from galelb.bpf.testrun import RunResult, run_tc, run_xdp
 from galelb.forwarder import Forwarder, ForwardingView, PlannedNode
-from galelb.maglev import build_table
 from galelb.model import Interface, Service
 from galelb.planning import address_words, network_port
 from galelb.services import accepts
 from galelb.tables import pack, slots_needed
+from galelb.tables.maglev import build_table
 from galelb.testing.dissect import describe
 from galelb.testing.kernel import Sandbox
 from galelb.testing.packets import ETHERNET

@@ -17,8 +17,8 @@ from galelb_plugins.l4_nat.sweep import What, current_tick, sweep
 from galelb.abi import NodeFlag, Reason
 from galelb.flowhash import flow_slot
 from galelb.forwarder import HostView
-from galelb.maglev import build_table
 from galelb.model import Protocol, Service
+from galelb.tables.maglev import build_table
 from galelb.testing.conversation import Conversation
 from galelb.testing.dissect import dissect
 from galelb.testing.kernel import Sandbox

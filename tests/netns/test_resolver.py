@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from galelb.netlink import open_netlink
-from galelb.next_hops import NextHopTable
-from galelb.resolver import NodeResolver
+from galelb.resolve.next_hops import NextHopTable
+from galelb.resolve.resolver import NodeResolver
 
 pytestmark = pytest.mark.netns
 

@@ -19,12 +19,8 @@ from collections.abc import AsyncIterable, Callable
 import structlog
 import trio
 
-from galelb.backoff import Limiter, backoff_s
-from galelb.client_wakes import ClientWakes
 from galelb.errors import NetlinkError
-from galelb.kernel_view import KernelView
 from galelb.model import IPAddress, NextHop
-from galelb.neighbourhood import Neighbourhood, WatchedNode, affected_by
 from galelb.netlink import (
     LinkChanged,
     NeighbourChanged,
@@ -32,8 +28,12 @@ from galelb.netlink import (
     Overflow,
     RouteChanged,
 )
-from galelb.next_hops import NextHopTable
-from galelb.targets import Targets
+from galelb.resolve.backoff import Limiter, backoff_s
+from galelb.resolve.client_wakes import ClientWakes
+from galelb.resolve.kernel_view import KernelView
+from galelb.resolve.neighbourhood import Neighbourhood, WatchedNode, affected_by
+from galelb.resolve.next_hops import NextHopTable
+from galelb.resolve.targets import Targets
 
 __all__ = ["NodeResolver"]
 

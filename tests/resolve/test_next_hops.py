@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from galelb.errors import GaleError
 from galelb.model import NextHop
-from galelb.next_hops import GENERATIONS, NextHopTable
+from galelb.resolve.next_hops import GENERATIONS, NextHopTable
 
 NODE = ip_address("10.0.0.1")
 OTHER = ip_address("fd00::2")

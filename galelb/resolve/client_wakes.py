@@ -6,10 +6,10 @@ from __future__ import annotations
 import structlog
 import trio
 
-from galelb.backoff import Limiter
 from galelb.errors import NetlinkError
-from galelb.kernel_view import KernelView
 from galelb.model import IPAddress
+from galelb.resolve.backoff import Limiter
+from galelb.resolve.kernel_view import KernelView
 
 __all__ = ["ClientWakes"]
 

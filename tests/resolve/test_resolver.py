@@ -18,8 +18,8 @@ from galelb.netlink import (
     Route,
     RouteChanged,
 )
-from galelb.next_hops import NextHopTable
-from galelb.resolver import LOST_S, PROBE_FIRST_S, REFRESH_S, NodeResolver
+from galelb.resolve.next_hops import NextHopTable
+from galelb.resolve.resolver import LOST_S, PROBE_FIRST_S, REFRESH_S, NodeResolver
 
 NODE, OTHER, GATEWAY = (ip_address(f"10.0.0.{last}") for last in (2, 3, 254))
 FAR = ip_address("192.0.2.7")

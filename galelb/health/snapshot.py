@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from galelb.health_machine import HealthSettings, NodeMachine
+from galelb.health.machine import HealthSettings, NodeMachine
 from galelb.model import Node, NodeState
 
 __all__ = ["adopt", "describe"]

@@ -3,7 +3,7 @@
 
 from ipaddress import ip_address
 
-from galelb.targets import Targets
+from galelb.resolve.targets import Targets
 
 ONE, TWO, GATEWAY = (ip_address(f"10.0.0.{last}") for last in (1, 2, 254))
 SHARED = (2, GATEWAY)

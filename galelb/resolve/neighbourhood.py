@@ -19,7 +19,7 @@ from galelb.netlink.values import (
     Route,
     RouteChanged,
 )
-from galelb.targets import Target
+from galelb.resolve.targets import Target
 
 __all__ = ["Neighbourhood", "WatchedNode", "affected_by"]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galelb.maglev import Maglev, build_table
+from galelb.tables.maglev import Maglev, build_table
 
 SIZE = 65537
 SMALL = 1009

@@ -15,7 +15,7 @@ from galelb.health import (
     NoSuchNodeError,
     TooManyNodesError,
 )
-from galelb.health_machine import MAX_TEXT, MAX_VOICES, plain_text
+from galelb.health.machine import MAX_TEXT, MAX_VOICES, plain_text
 from galelb.model import HealthReport, HealthStatus, Node, NodeState
 
 A = ip_address("10.0.0.1")

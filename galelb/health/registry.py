@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from galelb.errors import GaleError
-from galelb.health_machine import HealthSettings, NodeMachine, plain_text
-from galelb.health_snapshot import adopt, describe
+from galelb.health.machine import HealthSettings, NodeMachine, plain_text
+from galelb.health.snapshot import adopt, describe
 from galelb.model import HealthReport, IPAddress, Node, NodeRecord, NodeState
 
 __all__ = ["MAX_WEIGHT", "HealthSettings", "NoSuchNodeError", "NodeHealth", "TooManyNodesError"]

@@ -3,7 +3,7 @@
 
 import pytest
 
-from galelb.backoff import Limiter, backoff_s
+from galelb.resolve.backoff import Limiter, backoff_s
 
 
 @pytest.mark.parametrize(
