@@ -11,25 +11,25 @@ import structlog
 import trio
 
 from galelb.api.server import ApiServer
-from galelb.balancer_view import RunningView
 from galelb.config.shared import digest as config_digest
-from galelb.controller import Controller, Served
-from galelb.datapath import Generation, KernelDataPath
-from galelb.deployment import Deployment
+from galelb.control.controller import Controller, Served
+from galelb.control.identity import Numbering
+from galelb.control.nodes import NodeDesk
+from galelb.control.reload import fixed_changes
+from galelb.control.saver import StateSaver
+from galelb.control.state import SavedState, load_state
+from galelb.control.view import RunningView
+from galelb.datapath.deployment import Deployment
+from galelb.datapath.events import ProgramEvents
+from galelb.datapath.interfaces import InterfaceWatch
+from galelb.datapath.limits import MAX_NODES, MAX_SERVICES, limits_for
+from galelb.datapath.programs import Generation, KernelDataPath
 from galelb.errors import ConfigError, GaleError
 from galelb.health import HealthSettings, NodeHealth
-from galelb.identity import Numbering
-from galelb.interfaces import InterfaceWatch
-from galelb.kernel_events import ProgramEvents
-from galelb.limits import MAX_NODES, MAX_SERVICES, limits_for
 from galelb.netlink import Netlink, open_netlink
-from galelb.nodes import NodeDesk
-from galelb.reload import fixed_changes
 from galelb.resolve.next_hops import NextHopTable
 from galelb.resolve.resolver import NodeResolver
-from galelb.saver import StateSaver
 from galelb.sources import BalancerContext
-from galelb.state import SavedState, load_state
 from galelb.tables.keeper import TableKeeper, TableSettings
 
 if TYPE_CHECKING:

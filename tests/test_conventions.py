@@ -20,12 +20,13 @@ CORE = sorted((ROOT / "galelb").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 VALUES = {"galelb.model", "galelb.errors", "galelb.abi"}
 SANS_IO = {
+    "galelb.control.identity",
+    "galelb.control.planning",
     "galelb.health",
     "galelb.health.machine",
     "galelb.health.registry",
     "galelb.health.snapshot",
-    "galelb.identity",
-    "galelb.planning",
+    "galelb.packing",
     "galelb.resolve.backoff",
     "galelb.resolve.next_hops",
     "galelb.services",
@@ -35,7 +36,7 @@ SANS_IO = {
 # library is fine.
 IO = {"asyncio", "http", "multiprocessing", "os", "select", "selectors", "signal", "socket"}
 IO |= {"socketserver", "ssl", "subprocess", "threading", "time", "urllib"}
-BYTE_ORDER_ONLY = {("galelb.planning", "socket")}
+BYTE_ORDER_ONLY = {("galelb.packing", "socket")}
 LIBRARIES = {
     "bcc": {"galelb.bpf.compiler"},
     "pyroute2": {"galelb.netlink"},
@@ -43,7 +44,14 @@ LIBRARIES = {
     "asyncio": set(),
     "galelb_plugins": set(),
 }
-PRIVATE = ("galelb.balancer", "galelb.bpf", "galelb.netlink")
+PRIVATE = (
+    "galelb.balancer",
+    "galelb.bpf",
+    "galelb.control",
+    "galelb.datapath",
+    "galelb.netlink",
+    "galelb.resolve",
+)
 SOURCES = ("galelb", "plugins", "bpf", "tests", "e2e", "bench", "examples", "docs")
 SUFFIXES = {".py", ".pyi", ".h", ".c", ".proto", ".toml", ".sh", ".yml", ".yaml"}
 APACHE = "SPDX-License-Identifier: Apache-2.0"

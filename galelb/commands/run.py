@@ -130,10 +130,10 @@ def detach_command(config: Path | None) -> None:
 
 
 async def _detach(directory: Path, config: BalancerConfig) -> None:
-    from galelb.attacher import detach, found_attachments
-    from galelb.interfaces import wanted_interfaces
+    from galelb.control.state import load_state
+    from galelb.datapath.attacher import detach, found_attachments
+    from galelb.datapath.interfaces import wanted_interfaces
     from galelb.netlink import open_netlink
-    from galelb.state import load_state
 
     async with open_netlink() as netlink:
         try:

@@ -20,7 +20,7 @@ from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
 from galelb.bpf.testrun import RunResult, run_tc, run_xdp
 from galelb.forwarder import Forwarder, ForwardingView, PlannedNode
 from galelb.model import Interface, Service
-from galelb.planning import address_words, network_port
+from galelb.packing import address_words, network_port
 from galelb.services import accepts
 from galelb.tables import pack, slots_needed
 from galelb.tables.maglev import build_table

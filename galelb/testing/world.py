@@ -136,7 +136,7 @@ def _nodes(count: int) -> tuple[TestNode, ...]:
 
 
 def _host(sandbox: Sandbox, public: Interface, private: Interface, shift: int | None) -> HostView:
-    from galelb.host import host_view
+    from galelb.datapath.host import host_view
 
     host = sandbox.run(host_view, private, public, 0x1234_5678_9ABC_DEF1)
     return host if shift is None else attrs.evolve(host, tick_shift=shift)

@@ -12,7 +12,7 @@ from typing import Any
 from galelb_plugins.l4_nat.slices import Slice, SliceKey
 
 from galelb.model import IPAddress, Protocol
-from galelb.planning import address_words, network_port
+from galelb.packing import address_words, network_port
 
 __all__ = [
     "CLIENT_SOURCE",

@@ -3,8 +3,8 @@
 
 import pytest
 
-from galelb.attacher import Attacher, Entries, TcWantedError, detach, found_attachments
 from galelb.bpf.attach import query_xdp
+from galelb.datapath.attacher import Attacher, Entries, TcWantedError, detach, found_attachments
 from galelb.errors import AttachError
 from galelb.model import XdpMode
 from galelb.netlink import open_netlink

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from galelb.control.identity import Numbering
 from galelb.errors import GaleError
-from galelb.identity import Numbering
 
 
 def test_a_key_keeps_its_number():

@@ -7,11 +7,11 @@ import trio
 import trio.testing
 
 from galelb.abi import NO_TABLE, NodeFlag
-from galelb.controller import Controller, Served
+from galelb.control.controller import Controller, Served
+from galelb.control.identity import Numbering
 from galelb.errors import MapError
 from galelb.forwarder import Forwarder, HostView
 from galelb.health import HealthSettings, NodeHealth
-from galelb.identity import Numbering
 from galelb.model import Interface, NextHop, Node, Protocol, Service
 from galelb.plugins import Plugins
 from galelb.resolve.next_hops import NextHopTable

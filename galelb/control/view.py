@@ -22,13 +22,13 @@ from galelb.api.view import (
     Status,
     UnknownNodeError,
 )
-from galelb.counters import Counters, read_counters
+from galelb.control.counters import Counters, read_counters
 from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer
 
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
-    from galelb.controller import Controller
-    from galelb.datapath import KernelDataPath
+    from galelb.control.controller import Controller
+    from galelb.datapath.programs import KernelDataPath
     from galelb.plugins import Plugins
 
 __all__ = ["RunningView"]

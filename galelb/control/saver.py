@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from galelb.state import SavedState, save_state
+from galelb.control.state import SavedState, save_state
 
 __all__ = ["StateSaver"]
 

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from galelb.control.state import Attachment, SavedState, load_state, save_state
 from galelb.errors import GaleError
-from galelb.state import Attachment, SavedState, load_state, save_state
 
 
 def test_without_a_file_the_state_is_fresh(tmp_path):

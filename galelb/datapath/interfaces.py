@@ -13,8 +13,8 @@ from galelb.errors import GaleError
 from galelb.netlink import LinkChanged, Netlink, Overflow
 
 if TYPE_CHECKING:
-    from galelb.attacher import Attacher, Entries
     from galelb.config import BalancerConfig
+    from galelb.datapath.attacher import Attacher, Entries
 
 __all__ = ["InterfaceWatch", "wanted_interfaces"]
 

@@ -5,8 +5,8 @@ import pytest
 import trio.testing
 
 from galelb.abi import EventType, Family
-from galelb.kernel_events import ProgramEvents, event_address
-from galelb.planning import address_words
+from galelb.datapath.events import ProgramEvents, event_address
+from galelb.packing import address_words
 from galelb.resolve.next_hops import NextHopTable
 
 

@@ -7,8 +7,9 @@ import sys
 import attrs
 
 from galelb.abi import NO_TABLE, NodeFlag
+from galelb.control.planning import eligible_nodes, node_leaf, service_leaf
 from galelb.model import Node, NodeRecord, NodeState, Protocol, Service
-from galelb.planning import address_words, eligible_nodes, network_port, node_leaf, service_leaf
+from galelb.packing import address_words, network_port
 
 V4 = ipaddress.ip_address("10.1.0.11")
 V6 = ipaddress.ip_address("fd00::11")

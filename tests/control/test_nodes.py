@@ -4,11 +4,11 @@ import ipaddress
 import pytest
 import trio
 
+from galelb.control.nodes import NodeDesk
 from galelb.errors import GaleError
 from galelb.health import HealthSettings, NodeHealth
 from galelb.hooks import hookimpl
 from galelb.model import HealthReport, HealthStatus, Node, NodeState
-from galelb.nodes import NodeDesk
 from galelb.plugins import Plugins
 
 A = ipaddress.ip_address("10.1.0.11")

@@ -10,13 +10,13 @@ import attrs
 import structlog
 import trio
 
+from galelb.control.identity import Numbering
+from galelb.control.map_writer import MapWriter
+from galelb.control.planning import NO_NODE, NO_SERVICE, eligible_nodes, node_leaf, service_leaf
 from galelb.errors import GaleError
 from galelb.forwarder import BpfMap, Forwarder, ForwardingView, HostView, PlannedNode
 from galelb.health import NodeHealth
-from galelb.identity import Numbering
-from galelb.map_writer import MapWriter
 from galelb.model import IPAddress, NodeRecord, Service
-from galelb.planning import NO_NODE, NO_SERVICE, eligible_nodes, node_leaf, service_leaf
 from galelb.resolve.next_hops import NextHopChanges, NextHopTable
 from galelb.tables.keeper import TableKeeper
 

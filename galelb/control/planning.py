@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import socket
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from galelb.abi import NO_TABLE, NodeFlag
 from galelb.model import IPAddress, NodeRecord, NodeState, Service
+from galelb.packing import address_words, network_port
 from galelb.services import accepts
 
 __all__ = [
     "NO_NODE",
     "NO_SERVICE",
-    "address_words",
     "eligible_nodes",
-    "network_port",
     "node_leaf",
     "service_leaf",
 ]
@@ -36,17 +33,6 @@ NO_SERVICE: Mapping[str, Any] = {
     "option": 0,
 }
 """A `struct gale_service` of a service that is no longer served."""
-
-
-def address_words(address: IPAddress) -> tuple[int, ...]:
-    """Return an address as C's `u32 addr[4]`, words as they lie in memory (network order)."""
-    packed = address.packed.ljust(16, b"\0")
-    return tuple(int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, 16, 4))
-
-
-def network_port(port: int) -> int:
-    """Return a port as C's `__be16` read as a native integer."""
-    return socket.htons(port)
 
 
 def service_leaf(service: Service, table: int | None) -> dict[str, Any]:

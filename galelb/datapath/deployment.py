@@ -10,23 +10,23 @@ import attrs
 import structlog
 import trio
 
-from galelb.attacher import Attacher, TcWantedError
-from galelb.controller import Controller, Served
-from galelb.datapath import Generation, KernelDataPath, LoadRequest
+from galelb.control.controller import Controller, Served
+from galelb.control.identity import Numbering
+from galelb.datapath.attacher import Attacher, TcWantedError
+from galelb.datapath.host import host_view
+from galelb.datapath.interfaces import wanted_interfaces
+from galelb.datapath.limits import limits_for
+from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
 from galelb.errors import ConfigError
-from galelb.host import host_view
-from galelb.identity import Numbering
-from galelb.interfaces import wanted_interfaces
-from galelb.limits import limits_for
 from galelb.services import resolve_services, service_key
 
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
+    from galelb.control.state import SavedState
     from galelb.forwarder import Forwarder, HostView
     from galelb.model import Service
     from galelb.netlink import Netlink
     from galelb.plugins import Plugins
-    from galelb.state import SavedState
 
 __all__ = ["Deployment"]
 

@@ -2,8 +2,8 @@
 import structlog.testing
 import trio
 
-from galelb.saver import StateSaver
-from galelb.state import SavedState, load_state
+from galelb.control.saver import StateSaver
+from galelb.control.state import SavedState, load_state
 
 
 async def until_saved(directory, count):

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from galelb.attacher import Entries
 from galelb.bpf import ringbuf
 from galelb.bpf.compile import Compiled, Unit, compile_units, forget_old
 from galelb.bpf.compose import compose
@@ -18,6 +17,7 @@ from galelb.bpf.maps import PinnedMap, close_maps, open_maps
 from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
 from galelb.bpf.syscalls import obj_get
 from galelb.bpf.testrun import run_xdp
+from galelb.datapath.attacher import Entries
 from galelb.errors import BpfError
 from galelb.forwarder import BpfMap, Forwarder, HostView
 from galelb.model import Service

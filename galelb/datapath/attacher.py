@@ -15,9 +15,9 @@ import structlog
 from galelb.api.view import InterfaceStatus
 from galelb.bpf.attach import attach_xdp, detach_xdp, query_xdp
 from galelb.bpf.syscalls import obj_get
+from galelb.control.state import Attachment
 from galelb.errors import AttachError, GaleError
 from galelb.model import Interface, XdpMode
-from galelb.state import Attachment
 
 if TYPE_CHECKING:
     from galelb.netlink import Netlink
