@@ -116,6 +116,15 @@ def test_sans_io_modules_do_no_input_and_output():
             assert good or inside(imported, VALUES | SANS_IO), f"{name} imports {imported}"
 
 
+def test_what_decides_does_not_know_how_the_kernel_is_reached():
+    """The data path uses what decides, never the other way round."""
+    above = ("galelb.balancer", "galelb.bpf", "galelb.datapath")
+    for name in ("config", "control", "health", "plugins", "resolve", "tables"):
+        for path in sorted((ROOT / "galelb" / name).glob("*.py")):
+            found = [one for one in imports(path, at_run_time=True) if inside(one, above)]
+            assert [] == found, f"{path} imports {found}"
+
+
 @pytest.mark.parametrize("path", [*CORE, *PLUGINS], ids=ident)
 def test_libraries_are_imported_only_where_they_belong(path):
     name = module_name(path)
