@@ -18,7 +18,7 @@ from galelb.bpf.compose import compose
 from galelb.bpf.maps import PinnedMap, close_maps, open_maps
 from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
 from galelb.bpf.testrun import RunResult, run_tc, run_xdp
-from galelb.forwarder import Forwarder, ForwardingView, PlannedNode
+from galelb.forwarder import DataPath, Forwarder, ForwardingView, PlannedNode
 from galelb.model import Interface, Service
 from galelb.packing import address_words, network_port
 from galelb.services import accepts
@@ -93,9 +93,14 @@ class PacketRunner:
         contexts: tuple[Context, ...] = ("xdp",) if context == "xdp" else ("xdp", "tc")
         self.pipelines = {each: self._pipeline(each) for each in contexts}
         self.compiled = self._compile()
-        self.maps: Mapping[str, PinnedMap] = open_maps(self.compiled.maps)
+        self._maps = open_maps(self.compiled.maps)
         self._fds: dict[str, int] = {}
         self._counts: dict[int, int] = {}
+
+    @property
+    def maps(self) -> Mapping[str, PinnedMap]:
+        """All maps by name, open for as long as the runner lives."""
+        return self._maps
 
     def __enter__(self) -> PacketRunner:
         for name, program in self.compiled.programs.items():
@@ -113,7 +118,7 @@ class PacketRunner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        close_maps(self.maps)
+        close_maps(self._maps)
         for fd in self._fds.values():
             os.close(fd)
 
@@ -229,6 +234,11 @@ class PacketRunner:
         self.maps["gale_services"].set(service_id, leaf)
 
     # running
+
+    @property
+    def datapath(self) -> DataPath:
+        """The programs and maps as a forwarder's own Python sees them."""
+        return self
 
     def run(self, data: bytes, ingress: str = PUBLIC) -> Outcome:
         """Run one frame that arrives on an interface, and count what happened."""

@@ -113,21 +113,26 @@ class Runners:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._made: dict[tuple[str, str], PacketRunner | GaleError] = {}
+        self._made: dict[Any, PacketRunner | GaleError] = {}
 
     def get(self, mode: str, context: str) -> PacketRunner:
-        if (mode, context) not in self._made:
-            self._made[mode, context] = self._try(mode, context)
-        made = self._made[mode, context]
+        return self.make(context, mode=mode, max_flows=4096, max_slices=32)
+
+    def make(self, context: str, *, hurry: bool = False, kinds=None, **options) -> PacketRunner:
+        """A runner with these options; `kinds` picks services, `hurry` makes flows age fast."""
+        key = (context, hurry, kinds, *options.items())
+        if key not in self._made:
+            self._made[key] = self._try(context, hurry, kinds or tuple(SERVICES), options)
+        made = self._made[key]
         if isinstance(made, GaleError):
-            pytest.fail(f"{mode} in {context} cannot be loaded: {made}")
+            pytest.fail(f"{options} in {context} cannot be loaded: {made}")
         return made
 
-    def _try(self, mode: str, context: str) -> PacketRunner | GaleError:
+    def _try(self, context: str, hurry: bool, kinds, options) -> PacketRunner | GaleError:
         sandbox = self._stack.enter_context(Sandbox())
-        world = build_world(sandbox)
-        forwarder = L4Nat(L4NatOptions(mode=mode, max_flows=4096, max_slices=32))
-        services = list(SERVICES.values())
+        world = build_world(sandbox, hurry=hurry)
+        forwarder = L4Nat(L4NatOptions(**options))
+        services = [SERVICES[kind] for kind in kinds]
         try:
             return self._stack.enter_context(
                 PacketRunner(sandbox, world, services, forwarder, context=context)
