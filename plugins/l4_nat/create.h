@@ -10,11 +10,6 @@ static __always_inline int l4_nat_choose(struct gale_packet *p, struct gale_targ
 
 	if (reason)
 		return reason;
-#ifdef L4_NAT_DNAT
-	/* the node would answer its own neighbour directly */
-	if (gale_same_address(t->node->addr, p->saddr))
-		return GALE_REASON_HAIRPIN;
-#endif
 	return gale_node_hop(p, t->node) ? 0 : GALE_REASON_NO_NEIGHBOUR;
 }
 
@@ -54,8 +49,14 @@ static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target
 
 	if (reason)
 		return reason;
-	__builtin_memcpy(key.node, t->node->addr, 16);
 	key.target_port = t->service->target_port;
+#ifdef L4_NAT_DNAT
+	/* a node would answer its own neighbour directly */
+	__builtin_memcpy(key.node, p->saddr, 4 * GALE_WORDS);
+	if (l4_nat_slices.lookup(&key))
+		return GALE_REASON_HAIRPIN;
+#endif
+	__builtin_memcpy(key.node, t->node->addr, 16);
 	reason = l4_nat_claim(p->family, &key, k, &n);
 	if (reason)
 		return reason;
