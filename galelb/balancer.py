@@ -7,6 +7,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import structlog
 import trio
 
@@ -21,6 +22,7 @@ from galelb.control.state import SavedState, load_state
 from galelb.control.view import RunningView
 from galelb.datapath.deployment import Deployment
 from galelb.datapath.events import ProgramEvents
+from galelb.datapath.host import cache_folder, machine_seed, state_folder
 from galelb.datapath.interfaces import InterfaceWatch
 from galelb.datapath.limits import MAX_NODES, MAX_SERVICES, limits_for
 from galelb.datapath.programs import Generation, KernelDataPath
@@ -63,10 +65,10 @@ class Balancer:
         self.stop = trio.Event()
         self.directory = config.instance.directory
         self._detach_on_exit = detach_on_exit
-        self._state = load_state(self.directory)
+        self._state = _known_state(self.directory)
         self._service_ids = Numbering("service", MAX_SERVICES, self._state.services)
         self._node_numbers = Numbering("node", MAX_NODES, self._state.nodes)
-        self._datapath = KernelDataPath(pin_dir, self.directory / "cache")
+        self._datapath = KernelDataPath(pin_dir, self.directory / "cache", cache_folder())
         self._next_hops = NextHopTable(limits_for((), config.forwarding.table_size).max_next_hops)
         self._health = NodeHealth(_health_settings(config), max_nodes=MAX_NODES)
         plugins.configure(config)
@@ -350,6 +352,12 @@ class Balancer:
             tables=self._tables.regions(),
             slots_pin=self._datapath.generation.pin_name("gale_slots"),
         )
+
+
+def _known_state(directory: Path) -> SavedState:
+    """Return what was saved; an instance that is new hashes as the others of this machine do."""
+    state = load_state(directory)
+    return state if state.adopted else attrs.evolve(state, flow_seed=machine_seed(state_folder()))
 
 
 def _not_for_clients(private: Interface, served: Served) -> tuple[IPAddress, ...]:

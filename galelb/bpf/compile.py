@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the compiler helper for loaded, pinned programs; what is pinned already is adopted."""
+"""Gets units compiled, loaded and pinned; what is pinned already is adopted."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache as memoize
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 
 from galelb.bpf import syscalls
+from galelb.bpf.artefacts import Artefacts
+from galelb.bpf.build import Order, build
 from galelb.bpf.compose import Composition, digest
+from galelb.bpf.helper import Helper, kernel_folder
 from galelb.bpf.layout import MapLayout, MapType, ProgramLayout
-from galelb.errors import CompileError, EnvironmentProblem, MapError, VerifierError
+from galelb.bpf.loader import make_pin_folder
+from galelb.errors import CompileError, MapError
 
-__all__ = ["Compiled", "Unit", "compile_units", "forget_old", "kernel_folder"]
+__all__ = ["Compiled", "Unit", "compile_units", "forget_old"]
 
 _PIN = re.compile(r"^\w+(-\w+)?-[0-9a-f]{12}$")
 
@@ -48,6 +50,16 @@ class Unit:
         """Return where each function is pinned."""
         return {name: pin_dir / f"prog-{name}-{self.digest}" for name in self.functions}
 
+    def order(self, pin_dir: Path) -> Order:
+        """Return what to build."""
+        return Order(
+            composition=self.composition,
+            functions=self.functions,
+            frags=self.frags,
+            key=self.digest,
+            pins=self.pins(pin_dir),
+        )
+
 
 @attrs.frozen
 class Compiled:
@@ -58,35 +70,31 @@ class Compiled:
     cached: bool = False
 
 
-def kernel_folder() -> Path:
-    """Return the folder that stands in for kernel headers."""
-    spec = importlib.util.find_spec("galelb_bpf")
-    if spec is None or spec.origin is None:
-        raise EnvironmentProblem("the package galelb_bpf is missing: install galelb again")
-    return Path(spec.origin).parent / "kernel"
-
-
 def compile_units(
     units: Sequence[Unit],
     pin_dir: Path,
     *,
     cache: Path | None = None,
+    artefacts: Artefacts | None = None,
     python: str = sys.executable,
     timeout_s: float = 60,
 ) -> Compiled:
     """Compile, load and pin; blocks for some tenths of a second, so use a worker thread.
 
     With a `cache` folder the answer is kept there, and when all pins of it still exist it is
-    given again without compiling: that is how a restart adopts. Raises CompileError,
-    VerifierError, EnvironmentProblem.
+    given again without compiling: that is how a restart adopts. With `artefacts`, a text that
+    was compiled before is loaded without a compiler. Raises CompileError, VerifierError,
+    MapError, EnvironmentProblem.
     """
     _check_names(units)
     answers = [_read_cache(cache, unit, pin_dir) for unit in units]
     known = [answer for answer in answers if answer is not None]
     if len(known) == len(units):
         return _compiled(units, known, pin_dir, cached=True)
-    _make_folder(pin_dir)
-    fresh = _ask(units, pin_dir, python, timeout_s)
+    make_pin_folder(pin_dir)
+    _check_shapes(units)
+    helper = Helper(python=python, timeout_s=timeout_s)
+    fresh = build([unit.order(pin_dir) for unit in units], helper, artefacts)
     for unit, answer in zip(units, fresh, strict=True):
         _write_cache(cache, unit, answer)
     return _compiled(units, fresh, pin_dir, cached=False)
@@ -107,13 +115,6 @@ def forget_old(pin_dir: Path, keep: Compiled, *, maps: bool = False) -> list[Pat
             path.unlink()
             removed.append(path)
     return removed
-
-
-def _make_folder(pin_dir: Path) -> None:
-    try:
-        pin_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot make {pin_dir} for pins: {error.strerror}") from None
 
 
 def _is_code(path: Path) -> bool:
@@ -137,64 +138,19 @@ def _check_names(units: Sequence[Unit]) -> None:
         raise CompileError(f"two units load a function of the same name: {', '.join(names)}")
 
 
+def _check_shapes(units: Sequence[Unit]) -> None:
+    """Refuse units that mean different maps by one name; compose gives program arrays any."""
+    pins: dict[str, Path] = {}
+    for unit in units:
+        for name, pin in unit.composition.maps.items():
+            if pins.setdefault(name, pin) != pin and name not in unit.composition.program_arrays:
+                raise MapError(name, "compile", "two units declare it with different shapes")
+
+
 @memoize
 def _kernel_digest() -> str:
     folder = kernel_folder()
     return digest(*(path.read_text() for path in sorted(folder.rglob("*.h"))), os.uname().release)
-
-
-def _ask(
-    units: Sequence[Unit], pin_dir: Path, python: str, timeout_s: float
-) -> list[dict[str, Any]]:
-    request = {
-        "kernel": str(kernel_folder()),
-        "units": [
-            {
-                "text": unit.composition.text,
-                "functions": dict(unit.functions),
-                "frags": unit.frags,
-                "pins": {name: str(pin) for name, pin in unit.pins(pin_dir).items()},
-            }
-            for unit in units
-        ],
-    }
-    answer = _run_helper(json.dumps(request), python, timeout_s)
-    if "error" in answer:
-        _raise(answer["error"])
-    return list(answer["units"])
-
-
-def _run_helper(request: str, python: str, timeout_s: float) -> dict[str, Any]:
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    command = [python, "-P", "-m", "galelb.bpf.compiler"]
-    try:
-        done = subprocess.run(
-            command,
-            input=request,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-    except subprocess.TimeoutExpired:
-        raise CompileError(f"the compiler did not finish within {timeout_s:g} s") from None
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot start {python}: {error.strerror}") from None
-    try:
-        return dict(json.loads(done.stdout))
-    except ValueError:
-        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise CompileError(f"the compiler ended with {done.returncode}: {said[0]}") from None
-
-
-def _raise(error: Mapping[str, str]) -> NoReturn:
-    if error["kind"] == "compile":
-        raise CompileError(error["message"])
-    if error["kind"] == "verifier":
-        raise VerifierError(error["message"], error["log"])
-    raise EnvironmentProblem(error["message"])
 
 
 def _compiled(
@@ -204,18 +160,11 @@ def _compiled(
     programs: dict[str, ProgramLayout] = {}
     for unit, answer in zip(units, answers, strict=True):
         for name, fields in answer["maps"].items():
-            layout = MapLayout(name=name, pin=unit.composition.maps[name], **fields)
-            _check_shared(maps.setdefault(name, layout), layout)
+            maps[name] = MapLayout(name=name, pin=unit.composition.maps[name], **fields)
         pins = unit.pins(pin_dir)
         for name, fields in answer["programs"].items():
             programs[name] = ProgramLayout(function=name, pin=pins[name], **fields)
     return Compiled(maps, programs, cached)
-
-
-def _check_shared(first: MapLayout, second: MapLayout) -> None:
-    """Refuse units that mean different maps by one name, program arrays aside."""
-    if first.pin != second.pin and first.type != MapType.PROG_ARRAY:
-        raise MapError(first.name, "compile", "two units declare it with different shapes")
 
 
 def _cache_file(cache: Path, unit: Unit) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes one translation unit of C parts and gives every map a pin named by its shape."""
+"""Makes one translation unit of C parts and names a pin for every map by its shape."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ _KERNEL_MACROS = {
     "BPF_F_WRONLY_PROG": "256",
     "BPF_F_MMAPABLE": "1024",
 }
-# bcc's own BPF_RINGBUF_OUTPUT can neither be pinned nor carry the type of its records.
+# bcc's own BPF_RINGBUF_OUTPUT cannot carry the type of its records.
 _RINGBUF = (
     "struct {name}_table_t {{ int key; {leaf} leaf; int (*ringbuf_output)(void *, u64, u64);"
     " void *(*ringbuf_reserve)(u64); void (*ringbuf_discard)(void *, u64);"
     " void (*ringbuf_submit)(void *, u64); u32 max_entries; }};"
-    ' __attribute__((section("maps/ringbuf:{pin}")))'
+    ' __attribute__((section("maps/ringbuf")))'
     " struct {name}_table_t {name} = {{ .max_entries = {entries} }};"
 )
-_TABLE = 'BPF_TABLE_PINNED("{type}", {key}, {leaf}, {name}, {entries}, "{pin}", {flags});'
+# The maps that bcc makes die with the compiler; how large they are is its choice.
+_TABLE = 'BPF_F_TABLE("{type}", {key}, {leaf}, {name}, GALE_ENTRIES({entries}), {flags});'
 
 
 @attrs.frozen
@@ -59,14 +60,19 @@ class Part:
 
 @attrs.frozen(kw_only=True)
 class Composition:
-    """A whole translation unit, the pins of its maps and the macros compiled in.
+    """A whole translation unit, the pins and sizes of its maps and the macros compiled in.
 
-    `digest` names this very text, but for the folder of the pins; pins of programs carry it.
+    `digest` names this very text, which says nothing of the folder of the pins; pins of
+    programs carry it.
     """
 
     text: str
+    active: str = attrs.field(repr=False)
+    """What clang sees of it: no comments, nothing that is switched off."""
     digest: str
     maps: Mapping[str, Path]
+    entries: Mapping[str, int]
+    program_arrays: frozenset[str]
     defines: Mapping[str, int | str]
 
 
@@ -98,7 +104,7 @@ def compose(
     pin_dir: Path,
     salt: str = "",
 ) -> Composition:
-    """Join parts into one text and rewrite its GALE_MAP lines to bcc's pinned tables.
+    """Join parts into one text and rewrite its GALE_MAP lines to bcc's tables.
 
     A pin's name holds a hash of the map's type, key, leaf, size and flags, so a changed shape
     gets a new map. For a prog_array the hash covers the whole text and `salt` as well (pass as
@@ -113,10 +119,19 @@ def compose(
     head = _render_defines(defines)
     generation = digest(salt, head, *(part.name + part.text for part in parts))
     pins = {m.name: pin_dir / f"{m.name}-{_shape(m, shapes, generation)}" for m in maps}
-    rewrites = {(m.line.part, m.line.number): _render_map(m, pins[m.name]) for m in maps}
+    rewrites = {(m.line.part, m.line.number): _render_map(m) for m in maps}
     body = "".join(f'#line 1 "{p.name}"\n{_rewrite(p, rewrites)}\n' for p in parts)
-    own = digest(head + body.replace(str(pin_dir), ""))
-    return Composition(text=head + body, digest=own, maps=pins, defines=dict(defines))
+    own = digest(head + body, *(pin.name for pin in pins.values()))
+    sizes = {m.name: m.entries for m in maps}
+    return Composition(
+        text=head + body,
+        active="\n".join(line.text for line in lines),
+        digest=own,
+        maps=pins,
+        entries=sizes,
+        program_arrays=frozenset(m.name for m in maps if m.type == "prog_array"),
+        defines=dict(defines),
+    )
 
 
 def _check(parts: Sequence[Part], pin_dir: Path) -> None:
@@ -181,7 +196,7 @@ def _shape(one: _MapLine, shapes: Shapes, generation: str) -> str:
     return digest(one.type, shapes.of(one.key), shapes.of(one.leaf), numbers, salt)
 
 
-def _render_map(one: _MapLine, pin: Path) -> str:
+def _render_map(one: _MapLine) -> str:
     form = _RINGBUF if one.type == "ringbuf" else _TABLE
     return form.format(
         type=_BCC_TYPES[one.type],
@@ -190,7 +205,6 @@ def _render_map(one: _MapLine, pin: Path) -> str:
         name=one.name,
         entries=one.entries,
         flags=one.flags,
-        pin=pin,
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "ProgramInfo",
     "bpf",
     "enable_stats",
+    "map_create",
     "map_info",
     "obj_get",
     "obj_pin",
@@ -33,6 +34,7 @@ __all__ = [
 
 _NUMBER_OF_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
+MAP_CREATE = 0
 PROG_LOAD = 5
 OBJ_PIN = 6
 OBJ_GET = 7
@@ -80,6 +82,15 @@ def obj_pin(fd: int, path: Path | str) -> None:
     name = ctypes.create_string_buffer(os.fsencode(path))
     attributes = ctypes.create_string_buffer(struct.pack("QIIi", pointer(name), fd, 0, 0), 20)
     bpf(OBJ_PIN, attributes, str(path))
+
+
+def map_create(
+    kind: int, *, key_size: int, leaf_size: int, entries: int, flags: int, name: str
+) -> int:
+    """Make a map and return its fd, which the caller closes; the kernel cuts long names."""
+    numbers = struct.pack("7I", kind, key_size, leaf_size, entries, flags, 0, 0)
+    attributes = numbers + struct.pack("16s", name.encode()[:15])
+    return bpf(MAP_CREATE, ctypes.create_string_buffer(attributes, 72))
 
 
 @attrs.frozen(kw_only=True)
@@ -177,15 +188,19 @@ def prog_load(kind: int, code: bytes, *, name: str, flags: int = 0, attach_type:
     """
     text = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"Dual BSD/GPL")
+    head = struct.pack("IIQQ", kind, len(code) // 8, pointer(text), pointer(licence))
+    tail = struct.pack("16sII", name.encode()[:15], 0, attach_type)
+
+    def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        size = 0 if log is None else len(log)
+        verbose = struct.pack("IIQII", bool(size), size, pointer(log), 0, flags)
+        return bpf(PROG_LOAD, ctypes.create_string_buffer(head + verbose + tail, 144))
+
+    with contextlib.suppress(OSError):
+        return load(None)
     log = ctypes.create_string_buffer(1 << 20)
-    refusal = 0
-    for size in (0, len(log)):
-        head = struct.pack("IIQQ", kind, len(code) // 8, pointer(text), pointer(licence))
-        verbose = struct.pack("IIQII", bool(size), size, size and pointer(log), 0, flags)
-        tail = struct.pack("16sII", name.encode()[:15], 0, attach_type)
-        attributes = ctypes.create_string_buffer(head + verbose + tail, 144)
-        try:
-            return bpf(PROG_LOAD, attributes)
-        except OSError as error:
-            refusal = error.errno or 0
-    raise LoadError(refusal, log.value.decode(errors="replace"))
+    try:
+        return load(log)
+    except OSError as error:
+        said = log.value.decode(errors="replace")
+        raise LoadError(error.errno or 0, said) from None

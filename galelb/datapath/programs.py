@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from galelb.bpf import ringbuf
+from galelb.bpf.artefacts import Artefacts
 from galelb.bpf.compile import Compiled, Unit, compile_units, forget_old
 from galelb.bpf.compose import compose
 from galelb.bpf.maps import PinnedMap, close_maps, open_maps
@@ -60,9 +61,11 @@ class KernelDataPath:
     A new generation shares the maps of the old one as far as their shapes are the same.
     """
 
-    def __init__(self, pin_dir: Path, cache: Path) -> None:
+    def __init__(self, pin_dir: Path, cache: Path, compiled: Path | None = None) -> None:
+        """`cache` goes with the pins; what lies in `compiled` is good for any instance."""
         self._pin_dir = pin_dir
         self._cache = cache
+        self._artefacts = Artefacts(compiled) if compiled else None
         self._generation: Generation | None = None
         self._former: Generation | None = None
         self._programs: dict[str, int] = {}
@@ -93,7 +96,7 @@ class KernelDataPath:
         contexts: tuple[Context, ...] = ("xdp", "tc") if request.tc else ("xdp",)
         pipelines = [_pipeline(request, context) for context in contexts]
         units = [self._unit(one, request) for one in pipelines]
-        compiled = compile_units(units, self._pin_dir, cache=self._cache)
+        compiled = compile_units(units, self._pin_dir, cache=self._cache, artefacts=self._artefacts)
         for one in pipelines:
             self._link_tail_calls(one, compiled)
         return Generation(

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the compiler helper, a process of its own, and turns its answers into errors of ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+
+from galelb.errors import CompileError, EnvironmentProblem, VerifierError
+
+__all__ = ["Helper", "kernel_folder"]
+
+
+def kernel_folder() -> Path:
+    """Return the folder that stands in for kernel headers."""
+    spec = importlib.util.find_spec("galelb_bpf")
+    if spec is None or spec.origin is None:
+        raise EnvironmentProblem("the package galelb_bpf is missing: install galelb again")
+    return Path(spec.origin).parent / "kernel"
+
+
+@attrs.frozen(kw_only=True)
+class Helper:
+    """How to start a compiler. Calls block, and raise CompileError or EnvironmentProblem."""
+
+    python: str = sys.executable
+    timeout_s: float = 60
+
+    def compile(self, text: str, functions: Mapping[str, str]) -> dict[str, Any]:
+        """Return maps and instructions, see galelb.bpf.compiler."""
+        return self._ask(text, functions, frags=False, explain=False)
+
+    def explain(self, text: str, functions: Mapping[str, str], *, frags: bool) -> None:
+        """Raise VerifierError with file and line if one of the functions is refused."""
+        self._ask(text, functions, frags=frags, explain=True)
+
+    def _ask(
+        self, text: str, functions: Mapping[str, str], *, frags: bool, explain: bool
+    ) -> dict[str, Any]:
+        request = {
+            "kernel": str(kernel_folder()),
+            "text": text,
+            "functions": dict(functions),
+            "frags": frags,
+            "explain": explain,
+        }
+        answer = self._run(json.dumps(request))
+        if "error" in answer:
+            _raise(answer["error"])
+        return answer
+
+    def _run(self, request: str) -> dict[str, Any]:
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        command = [self.python, "-P", "-m", "galelb.bpf.compiler"]
+        try:
+            done = subprocess.run(
+                command,
+                input=request,
+                capture_output=True,
+                text=True,
+                timeout=self.timeout_s,
+                check=False,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        except subprocess.TimeoutExpired:
+            message = f"the compiler did not finish within {self.timeout_s:g} s"
+            raise CompileError(message) from None
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot start {self.python}: {error.strerror}") from None
+        try:
+            return dict(json.loads(done.stdout))
+        except ValueError:
+            said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+            raise CompileError(f"the compiler ended with {done.returncode}: {said[0]}") from None
+
+
+def _raise(error: Mapping[str, str]) -> NoReturn:
+    if error["kind"] == "compile":
+        raise CompileError(error["message"])
+    if error["kind"] == "verifier":
+        raise VerifierError(error["message"], error["log"])
+    raise EnvironmentProblem(error["message"])
