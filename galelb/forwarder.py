@@ -186,6 +186,10 @@ class Forwarder(abc.ABC):
         del datapath, view, limit
         return iter(())
 
+    def flow_count(self) -> int:
+        """Return how many flows are tracked, as of the last look; must not block."""
+        return 0
+
     def metrics(self, datapath: DataPath) -> Iterable[Metric]:
         """Return metrics of the forwarder's own."""
         del datapath

@@ -57,7 +57,6 @@ class RunningView:
         """Return the balancer in one value."""
         served, records = self.controller.served, self.controller.health.records()
         counters = await self._counters()
-        flows = await trio.to_thread.run_sync(self._flow_count)
         return Status(
             version=self.version,
             instance=self.config.instance.name,
@@ -72,7 +71,7 @@ class RunningView:
             ),
             nodes=len(records),
             nodes_routable=sum(self._unroutable(record) == "" for record in records),
-            flows=flows,
+            flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
             notes=self.notes,
             config_digest=self.config_digest,
@@ -236,13 +235,6 @@ class RunningView:
         return itertools.chain.from_iterable(
             served.forwarders[name].flows(self.datapath, view, limit=_MAX_FLOWS)
             for name, view in views.items()
-        )
-
-    def _flow_count(self) -> int:
-        return sum(
-            int(metric.value)
-            for metric in self._forwarder_metrics()
-            if metric.name == "galelb_flows"
         )
 
     def _forwarder_metrics(self) -> list[Metric]:

@@ -84,6 +84,10 @@ class L4Nat(Forwarder):
         """Iterate over the tracked flows; blocks."""
         return FlowReader(datapath, view).flows(limit)
 
+    def flow_count(self) -> int:
+        """Return how many flows the last whole sweep saw."""
+        return self._sweeper.flow_count() if self._sweeper is not None else 0
+
     def metrics(self, datapath: DataPath) -> Iterable[Metric]:
         """Return flows by state, ports in use and sweeps done, as of the last whole sweep."""
         del datapath

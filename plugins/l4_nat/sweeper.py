@@ -21,7 +21,7 @@ __all__ = ["Sweeper", "Totals"]
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
-BITE = 64
+BITE = 128
 """Runs of the program at a time: 8,192 entries, some hundreds of microseconds."""
 BUDGET_S = 0.05
 """Time per period: at most a twentieth of a core, however large the tables."""
@@ -90,6 +90,11 @@ class Sweeper:
             if next(self._bites, self) is self:
                 self._bites = None
                 return
+
+    def flow_count(self) -> int:
+        """Return how many flows the last whole walks saw."""
+        walks = [totals for (what, _), totals in self._whole.items() if what is What.FLOWS]
+        return sum(sum(totals.flows.values()) for totals in walks)
 
     def metrics(self) -> list[Metric]:
         """Return what the last whole walks saw."""

@@ -99,6 +99,7 @@ def test_metrics_are_those_of_the_last_whole_walk() -> None:
         "galelb_l4_nat_expired_total": 5,
         "galelb_l4_nat_sweeps_total": 1,
     } == after
+    assert one.flow_count() == 10
 
 
 def test_a_program_that_fails_is_an_error() -> None:
