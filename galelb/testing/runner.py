@@ -260,13 +260,15 @@ class PacketRunner:
 
     def run_raw(self, data: bytes, ingress: str = PUBLIC, *, repeat: int = 1) -> RunResult:
         """Run one frame without looking at the counters."""
+        return self.sandbox.run(lambda: self.run_here(data, ingress, repeat=repeat))
+
+    def run_here(self, data: bytes, ingress: str = PUBLIC, *, repeat: int = 1) -> RunResult:
+        """Run one frame in this very thread, which must be in the sandbox's namespace."""
         fd = self._fds[f"gale_{self.context}_entry"]
         ifindex = self.world.interface(ingress).ifindex
         if self.context == "xdp":
-            return self.sandbox.run(
-                lambda: run_xdp(fd, data, ingress_ifindex=ifindex, repeat=repeat)
-            )
-        return self.sandbox.run(lambda: run_tc(fd, data, ifindex=ifindex, repeat=repeat))
+            return run_xdp(fd, data, ingress_ifindex=ifindex, repeat=repeat)
+        return run_tc(fd, data, ifindex=ifindex, repeat=repeat)
 
     def run_program(
         self, function: str, data: bytes = b"\0" * 64, *, repeat: int = 1

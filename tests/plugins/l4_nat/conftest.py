@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from galelb_plugins.l4_nat.codec import slice_from_leaf
+from galelb_plugins.l4_nat.entries import EntryTable
 from galelb_plugins.l4_nat.layout import layout
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
@@ -160,3 +162,69 @@ def nat(runners: Runners) -> Iterator[Callable[..., Play]]:
     yield start
     for runner in used:
         runner.restore()
+
+
+class Audit:
+    """Says whether forward entries and ways back agree one to one; empty = they do."""
+
+    def __init__(self, runner: PacketRunner) -> None:
+        self.problems: list[str] = []
+        self.flows = 0
+        self._maps = runner.maps
+        self._slices = {
+            leaf["id"]: slice_from_leaf(leaf) for _, leaf in runner.maps["l4_nat_slices"].items()
+        }
+        for version in (4, 6):
+            self._family(version)
+        held = [n for n, lock in runner.maps["l4_nat_locks"].items() if lock]
+        self.problems += [f"lock {n} is held" for n in held]
+
+    def _family(self, version: int) -> None:
+        forward = self._table("flows", version)
+        back = self._table(
+            "ports" if f"l4_nat_ports{version}" in self._maps else "returns", version
+        )
+        expected = {}
+        for index, entry in forward.items():
+            place = self._place(entry, version)
+            if place in expected:
+                self.problems.append(f"two flows hold {place}: {expected[place]}, {entry}")
+            expected[place] = entry
+            self.flows += 1
+            if place not in back:
+                self.problems.append(f"flow without a way back: {index} {entry} at {place}")
+            elif self._key(back[place]) != self._key(entry):
+                self.problems.append(f"crossed: {entry} and {back[place]} at {place}")
+        self.problems += [
+            f"way back without a flow: {p} {back[p]}" for p in set(back) - set(expected)
+        ]
+
+    def _table(self, name: str, version: int):
+        """Used entries: forward ones by index, ways back by place; keys must be unique."""
+        table = EntryTable(self._maps[f"l4_nat_{name}{version}"], version)
+        total = self._maps[f"l4_nat_{name}{version}"].max_entries * (1 if name == "ports" else 4)
+        busy = [n for n, word in enumerate(table.words(0, total)) if word == 1]
+        self.problems += [f"{name}{version} entry {n} is still being written" for n in busy]
+        used = dict(table.used())
+        if name != "ports":
+            keys = [(e.client, e.client_port, e.id) for e in used.values()]
+            self.problems += [f"{name}{version}: {k} twice" for k in set(keys) if keys.count(k) > 1]
+        if name == "returns":
+            return {(e.client, e.client_port, e.id): e for e in used.values()}
+        return used
+
+    def _place(self, entry, version: int):
+        part = self._slices[entry.first]
+        if f"l4_nat_ports{version}" in self._maps:
+            return part.base + entry.second - part.first_port
+        return entry.client, entry.client_port, part.id
+
+    def _key(self, entry):
+        if "l4_nat_ports4" in self._maps:
+            return entry.client, entry.client_port, entry.id
+        return entry.client, entry.client_port
+
+
+@pytest.fixture
+def audit() -> type[Audit]:
+    return Audit
