@@ -22,6 +22,7 @@ from galelb.config.option_schema import OptionInfo, describe_model
 from galelb.hooks import HookSpecs
 from galelb.plugins import Plugins
 
+LINE_LENGTH = 100  # the formatter checks Python in Markdown, too
 REFERENCE = Path(__file__).parent / "reference"
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
@@ -69,10 +70,12 @@ def hook(name: str) -> str:
     function = getattr(HookSpecs, name)
     signature = inspect.signature(function)
     parameters = [p for p in signature.parameters.values() if p.name != "self"]
-    typed = f"def {name}({', '.join(map(str, parameters))}) -> {signature.return_annotation}"
-    typed = typed.replace("'", "")
+    given = ", ".join(map(str, parameters))
+    typed = f"def {name}({given}) -> {signature.return_annotation}: ...".replace("'", "")
+    if len(typed) > LINE_LENGTH:
+        typed = typed.replace("(", "(\n    ", 1).replace(") -> ", "\n) -> ", 1)
     heading = f"#### {name}({', '.join(p.name for p in parameters)})"
-    return f"{heading}\n\n```python\n{typed}: ...\n```\n\n{inspect.getdoc(function)}\n"
+    return f"{heading}\n\n```python\n{typed}\n```\n\n{inspect.getdoc(function)}\n"
 
 
 def reasons() -> str:
