@@ -11,7 +11,6 @@ import attrs
 import structlog
 import trio
 
-from galelb.api.server import ApiServer
 from galelb.config.shared import digest as config_digest
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
@@ -19,7 +18,6 @@ from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
 from galelb.control.saver import StateSaver
 from galelb.control.state import SavedState, load_state
-from galelb.control.view import RunningView
 from galelb.datapath.deployment import Deployment
 from galelb.datapath.events import ProgramEvents
 from galelb.datapath.host import cache_folder, machine_seed, state_folder
@@ -35,6 +33,7 @@ from galelb.sources import BalancerContext
 from galelb.tables.keeper import TableKeeper, TableSettings
 
 if TYPE_CHECKING:
+    from galelb.api.server import ApiServer
     from galelb.component import Component
     from galelb.config import BalancerConfig
     from galelb.model import Interface, IPAddress, NextHop, Node
@@ -244,6 +243,7 @@ class Balancer:
     async def _serve_edge(self, netlink: Netlink, task_status: trio.TaskStatus[None]) -> None:
         """Run health sources and the API until asked to stop."""
         private = await netlink.interface(self.config.private_interface.net_interface_private)
+        await trio.to_thread.run_sync(_import_edge)
         async with trio.open_nursery() as edge:
             await edge.start(self._api(private).run)
             context = self._context(private)
@@ -264,6 +264,9 @@ class Balancer:
             edge.cancel_scope.cancel()
 
     def _api(self, private: Interface) -> ApiServer:
+        from galelb.api.server import ApiServer
+        from galelb.control.view import RunningView
+
         assert self._deployment is not None
         served = self._controller.served
         notes = [
@@ -352,6 +355,12 @@ class Balancer:
             tables=self._tables.regions(),
             slots_pin=self._datapath.generation.pin_name("gale_slots"),
         )
+
+
+def _import_edge() -> None:
+    """Import what no packet needs, only once packets are forwarded: it takes 0.1 s."""
+    import galelb.api.server
+    import galelb.control.view  # noqa: F401
 
 
 def _known_state(directory: Path) -> SavedState:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import structlog
 
-from galelb.api.view import InterfaceStatus
 from galelb.bpf.attach import attach_xdp, detach_xdp, query_xdp
 from galelb.bpf.syscalls import obj_get
 from galelb.control.state import Attachment
@@ -20,6 +19,7 @@ from galelb.errors import AttachError, GaleError
 from galelb.model import Interface, XdpMode
 
 if TYPE_CHECKING:
+    from galelb.api.view import InterfaceStatus
     from galelb.netlink import Netlink
     from galelb.plugins import Plugins
 
@@ -92,6 +92,8 @@ class Attacher:
         return tuple(self._status(name, role) for name, role in self._wanted.items())
 
     def _status(self, name: str, role: str) -> InterfaceStatus:
+        from galelb.api.view import InterfaceStatus  # not before it forwards: 50 ms
+
         place = self._places.get(name)
         if place is None:
             return InterfaceStatus(name=name, role=role, mode=None, reason="not attached yet")
