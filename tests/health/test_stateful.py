@@ -30,6 +30,7 @@ class Registry(RuleBasedStateMachine):
         self.now = 0.0
         self.adopted_at = float("-inf")
         self.heard = {}  # (address, source) -> [(time, status)]
+        self.served = {}  # (address, source) -> times, whether or not the source lost the node
         self.seen = {}  # what a reader of the changes knows
         self.black_listed = {}  # address -> when it was first seen so
         self.static = set()
@@ -48,6 +49,8 @@ class Registry(RuleBasedStateMachine):
             assert len(self.health.records()) == MAX_NODES
             return
         self.heard.setdefault((address, source), []).append((self.now, status))
+        if status is HealthStatus.SERVING:
+            self.served.setdefault((address, source), set()).add(self.now)
         assert record == self.health.get(address)
         if status is HealthStatus.NOT_SERVING:
             assert record.state in (NodeState.DOWN, NodeState.BLACKLISTED)
@@ -103,8 +106,9 @@ class Registry(RuleBasedStateMachine):
     def forget(self, address):
         self.static.discard(address)
         self.black_listed.pop(address, None)
-        for key in [key for key in self.heard if key[0] == address]:
-            del self.heard[key]
+        for said in (self.heard, self.served):
+            for key in [key for key in said if key[0] == address]:
+                del said[key]
 
     def adopting(self):
         return self.now < self.adopted_at + TIMEOUT
@@ -166,11 +170,7 @@ class Registry(RuleBasedStateMachine):
                 assert self.distinct_serving_reports(record.node.address) >= NEEDED
 
     def distinct_serving_reports(self, address):
-        return max(
-            len({at for at, status in says if status is HealthStatus.SERVING})
-            for (key, _), says in self.heard.items()
-            if key == address
-        )
+        return max(len(times) for (key, _), times in self.served.items() if key == address)
 
     @invariant()
     def a_configured_node_is_never_on_probation_or_black_listed(self):
