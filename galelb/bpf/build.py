@@ -122,7 +122,7 @@ def _load(share: _Share, compiled: Mapping[str, Any], loading: loader.Loader) ->
         name: loading.load(name, kind, compiled["programs"][name], maps, share.order.frags)
         for name, kind in share.functions.items()
     }
-    return _Made(compiled, fds)
+    return _Made({**compiled, "programs": {n: compiled["programs"][n] for n in fds}}, fds)
 
 
 def _gathered(made: Sequence[_Made]) -> dict[str, Any]:
