@@ -3,7 +3,7 @@
 #ifndef GALELB_L4_NAT_PORTS_H
 #define GALELB_L4_NAT_PORTS_H
 
-#define L4_NAT_SEARCH		128	/* ports looked at per packet and source address */
+#define L4_NAT_SEARCH		64	/* ports looked at per packet and source address */
 #define L4_NAT_TRIES		4	/* source addresses tried per packet */
 
 /* A flow in the making. */

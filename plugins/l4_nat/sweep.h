@@ -4,7 +4,7 @@
 #define GALELB_L4_NAT_SWEEP_H
 #ifndef GALE_TC
 
-#define L4_NAT_SWEEP_ENTRIES	128	/* per run */
+#define L4_NAT_SWEEP_ENTRIES	64	/* per run */
 #define L4_NAT_SWEEP_FLOWS	0	/* what: entries of a forward table; index = bucket * 4 + n */
 #define L4_NAT_SWEEP_PORTS	1	/* what: port slots (full_nat) or entries of a return table */
 

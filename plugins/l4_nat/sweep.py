@@ -14,7 +14,7 @@ from galelb.forwarder import DataPath
 __all__ = ["RUN", "Swept", "What", "current_tick", "sweep"]
 
 PROGRAM = "l4_nat_sweep"
-RUN = 128
+RUN = 64
 """Entries that one run of the program looks at."""
 
 _FORM = struct.Struct("=16I")
