@@ -16,7 +16,7 @@ from galelb.bpf import libbpf, syscalls
 from galelb.errors import AttachError
 from galelb.model import XdpMode
 
-__all__ = ["XdpState", "attach_xdp", "detach_xdp", "program_id", "query_xdp"]
+__all__ = ["XdpState", "attach_xdp", "detach_xdp", "pinned_programs", "program_id", "query_xdp"]
 
 OUR_PREFIX = "gale"
 """How the names of our programs (C functions) begin; nobody else's program is replaced."""
@@ -99,6 +99,15 @@ def program_id(pin: Path) -> int:
         return syscalls.program_info(fd).id
     finally:
         os.close(fd)
+
+
+def pinned_programs(folder: Path) -> frozenset[int]:
+    """Return the kernel's ids of all programs pinned in a folder; none when there is no folder."""
+    found = set()
+    for pin in folder.glob("prog-*"):
+        with contextlib.suppress(OSError):
+            found.add(program_id(pin))
+    return frozenset(found)
 
 
 def attach_xdp(

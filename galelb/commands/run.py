@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from galelb.errors import ConfigError, EnvironmentProblem, GaleError
 
 if TYPE_CHECKING:
     from galelb.balancer import Balancer
-    from galelb.config import BalancerConfig
 
 __all__ = ["detach_command", "run_command"]
 
@@ -53,6 +52,8 @@ def run_command(
     from galelb.balancer import Balancer
     from galelb.bpf.bpffs import ensure_bpffs
     from galelb.config import find_config, load_balancer_config, missing_interfaces
+    from galelb.datapath.claims import claimed
+    from galelb.datapath.interfaces import wanted_interfaces
     from galelb.logs import configure_logging
     from galelb.plugins import Plugins
 
@@ -64,7 +65,7 @@ def run_command(
         raise ConfigError(
             [f"{loaded.path}: this machine has no interface {name}" for name in missing]
         )
-    with _only_one(loaded.instance.directory):
+    with _only_one(loaded.instance.directory), claimed(wanted_interfaces(loaded)):
         pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
         trio.run(_run_until_signal, balancer, select)
@@ -113,6 +114,7 @@ def detach_command(config: Path | None) -> None:
     import trio
 
     from galelb.config import find_config, load_balancer_config
+    from galelb.datapath.interfaces import wanted_interfaces
     from galelb.logs import configure_logging
     from galelb.plugins import Plugins
 
@@ -124,25 +126,46 @@ def detach_command(config: Path | None) -> None:
         click.echo(f"instance {loaded.instance.name}: nothing to remove at {directory}")
         return
     with _only_one(directory):
-        trio.run(_detach, directory, loaded)
+        with _unclaimed(wanted_interfaces(loaded)) as names:
+            trio.run(_detach, directory, names)
         _remove(directory)
     click.echo(f"instance {loaded.instance.name}: removed")
 
 
-async def _detach(directory: Path, config: BalancerConfig) -> None:
+@contextlib.contextmanager
+def _unclaimed(names: Iterable[str]) -> Iterator[frozenset[str]]:
+    """Hold those of the interfaces that no running balancer has; others are its business."""
+    from galelb.datapath.claims import claim
+
+    with contextlib.ExitStack() as stack:
+        holders = {name: stack.enter_context(claim(name)) for name in names}
+        for name, pid in holders.items():
+            if pid is not None:
+                log.warning("interface_of_another_balancer", interface=name, pid=pid)
+        yield frozenset(name for name, pid in holders.items() if pid is None)
+
+
+async def _detach(directory: Path, names: frozenset[str]) -> None:
+    """Detach what is remembered, and what an instance left that died before it could save."""
+    from galelb.bpf.attach import pinned_programs
     from galelb.control.state import load_state
     from galelb.datapath.attacher import detach, found_attachments
-    from galelb.datapath.interfaces import wanted_interfaces
     from galelb.netlink import open_netlink
 
+    only: frozenset[int] | None = pinned_programs(directory / "bpf")
+    try:
+        attachments = load_state(directory).attachments
+    except GaleError as error:
+        log.warning("state_not_usable", reason=str(error))
+        attachments, only = (), None
     async with open_netlink() as netlink:
-        try:
-            attachments = load_state(directory).attachments
-        except GaleError as error:
-            # What is saved cannot be read: look at the interfaces themselves.
-            log.warning("state_not_usable", reason=str(error))
-            attachments = await found_attachments(netlink, wanted_interfaces(config))
-        await detach(netlink, attachments)
+        known = {(one.ifindex, one.mode, one.egress) for one in attachments}
+        attachments += tuple(
+            one
+            for one in await found_attachments(netlink, names, only=only)
+            if (one.ifindex, one.mode, one.egress) not in known
+        )
+        await detach(netlink, tuple(one for one in attachments if one.interface in names))
 
 
 def _remove(directory: Path) -> None:

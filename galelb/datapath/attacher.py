@@ -234,13 +234,21 @@ async def detach(netlink: Netlink, attachments: tuple[Attachment, ...]) -> None:
             log.info("detached", interface=one.interface, mode=one.mode)
 
 
-async def found_attachments(netlink: Netlink, names: Iterable[str]) -> tuple[Attachment, ...]:
-    """Return what programs of ours these interfaces carry, when nothing else remembers it."""
+async def found_attachments(
+    netlink: Netlink, names: Iterable[str], *, only: frozenset[int] | None = None
+) -> tuple[Attachment, ...]:
+    """Return what programs of ours these interfaces carry, when nothing else remembers it.
+
+    `only` narrows that to programs with these ids of the kernel, an instance's own; without
+    any there is nothing to find.
+    """
+    if only is not None and not only:
+        return ()
     present = await netlink.interfaces()
     found = []
     for interface in (present[name] for name in names if name in present):
         state = await netlink.call(query_xdp, interface.ifindex)
-        if state is not None and state.ours:
+        if state is not None and state.ours and (only is None or state.program_id in only):
             found.append(_attachment(interface, state.mode or XdpMode.NATIVE))
         for direction in _DIRECTIONS:
             if await netlink.has_tc(interface.ifindex, direction):

@@ -3,7 +3,7 @@
 
 import pytest
 
-from galelb.bpf.attach import query_xdp
+from galelb.bpf.attach import pinned_programs, query_xdp
 from galelb.datapath.attacher import Attacher, Entries, TcWantedError, detach, found_attachments
 from galelb.errors import AttachError
 from galelb.model import XdpMode
@@ -176,3 +176,17 @@ def test_another_device_of_the_same_name_is_left_alone(pair, entries):
             return attacher.is_current("lb0", attachments[0].ifindex)
 
     assert lb.trio(main) is False
+
+
+def test_only_an_instances_own_programs_are_found(pair, entries):
+    lb, _ = pair
+    attached(lb, entries)
+    own = pinned_programs(entries.xdp.parent)
+
+    async def main(only):
+        async with open_netlink() as netlink:
+            return await found_attachments(netlink, ["lb0"], only=only)
+
+    assert xdp_of(lb).program_id in own
+    assert [one.interface for one in lb.trio(main, own)] == ["lb0"]
+    assert lb.trio(main, frozenset()) == lb.trio(main, frozenset({1 << 31})) == ()
