@@ -9,7 +9,7 @@ from collections.abc import Mapping
 __all__ = ["costs", "only", "split"]
 
 _FUNCTION = re.compile(
-    r"^(?:static )?[\w ]*?(?:GALE_FN\((?P<short>\w+)\)|\b(?P<name>\w+))"
+    r"^[a-z][\w\s*]*?(?:GALE_FN\((?P<short>\w+)\)|\b(?P<name>\w+))"
     r"\([^;{]*?\)\s*\n\{\n(?P<body>.*?)^\}",
     re.MULTILINE | re.DOTALL,
 )
