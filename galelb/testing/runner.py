@@ -262,9 +262,14 @@ class PacketRunner:
         """Run one frame without looking at the counters."""
         return self.sandbox.run(lambda: self.run_here(data, ingress, repeat=repeat))
 
+    @property
+    def entry_fd(self) -> int:
+        """The entry program; the runner's own."""
+        return self._fds[f"gale_{self.context}_entry"]
+
     def run_here(self, data: bytes, ingress: str = PUBLIC, *, repeat: int = 1) -> RunResult:
         """Run one frame in this very thread, which must be in the sandbox's namespace."""
-        fd = self._fds[f"gale_{self.context}_entry"]
+        fd = self.entry_fd
         ifindex = self.world.interface(ingress).ifindex
         if self.context == "xdp":
             return run_xdp(fd, data, ingress_ifindex=ifindex, repeat=repeat)

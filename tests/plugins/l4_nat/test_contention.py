@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from galelb_plugins.l4_nat.sweep import What, sweep
 
@@ -13,30 +11,38 @@ from galelb.testing.contention import run_together
 from galelb.testing.dissect import dissect
 from galelb.testing.packets import frame
 from galelb.testing.runner import PacketRunner
-from galelb.testing.world import GATEWAY_MAC, PRIVATE, PUBLIC_MAC
+from galelb.testing.storm import Shower, Storm
+from galelb.testing.world import GATEWAY_MAC, PRIVATE, PUBLIC, PUBLIC_MAC
 
 pytestmark = pytest.mark.bpf
 
 THREADS = 4
 FORWARDED = {3, 4}
 DROPPED = 1
-CLOSINGS = ["R", "FA", "A", "S", "S", "S"]
 WAYS = [("full_nat", "tcp4"), ("full_nat", "udp6"), ("dnat", "tcp4"), ("dnat", "udp6")]
 BUSY = {"max_flows": 1024, "max_slices": 32, "ports": (2000, 2499)}
 """A small table and few ports, so that threads meet."""
-HURRIED = {
-    "tcp_established_timeout": 10.0,
-    "tcp_syn_timeout": 2.0,
-    "tcp_fin_timeout": 2.0,
-    "port_quarantine": 2.0,
-    "udp_timeout": 4.0,
-    "udp_unreplied_timeout": 2.0,
+QUICK = {**BUSY, "port_quarantine": 1.0, "hurry": True}
+STORMS = {
+    "evicting": ({**QUICK, "ports": (2000, 9999)}, 20000),
+    "expiring": (
+        {
+            **QUICK,
+            "tcp_established_timeout": 10.0,
+            "tcp_syn_timeout": 2.0,
+            "tcp_fin_timeout": 2.0,
+            "udp_timeout": 4.0,
+            "udp_unreplied_timeout": 2.0,
+        },
+        300,
+    ),
 }
+"""Options, and how many clients."""
 
 
-def busy_runner(runners, mode: str, **more) -> PacketRunner:
+def busy_runner(runners, mode: str, options=BUSY) -> PacketRunner:
     ports = {} if mode == "full_nat" else {"ports": None}
-    return runners.make("xdp", mode=mode, **BUSY | ports, **more)
+    return runners.make("xdp", mode=mode, **options | ports)
 
 
 def packets(runner: PacketRunner, kind: str, first: int, count: int, flags: str = "S"):
@@ -159,30 +165,46 @@ def test_a_full_table_evicts_without_losing_count(runners, audit, mode, kind) ->
     assert 500 < result.flows
 
 
-@pytest.mark.parametrize(("mode", "kind"), WAYS)
-def test_opening_closing_and_sweeping_at_once_keeps_the_tables_whole(
-    runners, audit, mode, kind
-) -> None:
-    runner = busy_runner(runners, mode, hurry=True, **HURRIED)
-    clients = 150
-    by_flags = {flags: packets(runner, kind, 20000, clients, flags) for flags in set(CLOSINGS)}
-    version = 4 if kind.endswith("4") else 6
+FLAGS = bytes([0x02, 0x02, 0x02, 0x10, 0x11, 0x04, 0x02, 0x10])
+"""SYN above all, ACK, FIN, RST."""
+RAIN = 150_000
+"""Packets per thread."""
 
-    def traffic(seed: int) -> None:
-        dice = random.Random(seed)
-        for _ in range(1500):
-            number = dice.randrange(clients)
-            result = runner.run_here(by_flags[dice.choice(CLOSINGS)][number])
-            if result.verdict in FORWARDED and dice.random() < 0.3:
-                runner.run_here(answer(result.data, dice.choice(["SA", "A", "FA", "R"])), PRIVATE)
+
+def showers(runner: PacketRunner, kind: str, count: int, share: int) -> list[Shower]:
+    """A client's packets from many ports, and answers of a node to many ports."""
+    (first,) = packets(runner, kind, 30000, 1)
+    result = runner.run_raw(first)
+    assert result.verdict in FORWARDED
+    there = Shower(frame=first, ingress=PUBLIC, first=1024, count=count, share=share, flags=FLAGS)
+    ports = runner.forwarder.options.ports or (1024, 1024 + count)
+    back = Shower(
+        frame=answer(result.data),
+        ingress=PRIVATE,
+        first=ports[0],
+        count=ports[1] - ports[0],
+        answers=True,
+        flags=bytes([0x12, 0x10, 0x10, 0x11, 0x04, 0x12, 0x10, 0x12]),
+    )
+    return [there, back]
+
+
+@pytest.mark.parametrize("name", list(STORMS))
+@pytest.mark.parametrize(("mode", "kind"), WAYS)
+def test_a_storm_of_packets_leaves_the_tables_whole(runners, audit, mode, kind, name) -> None:
+    """CPUs meet in the same keys while flows open, close, expire, are evicted and swept."""
+    options, clients = STORMS[name]
+    runner = busy_runner(runners, mode, options)
+    version = 4 if kind.endswith("4") else 6
+    there, back = showers(runner, kind, clients, THREADS)
 
     def sweeping() -> None:
-        for _ in range(300):
+        for _ in range(100):
             for what in What:
-                sweep(runner, what, version, 0, 32)
+                sweep(runner, what, version, 0, 64)
 
-    run_together(
-        runner.sandbox, [lambda n=n: traffic(n) for n in range(THREADS)] + [sweeping, sweeping]
-    )
+    with Storm(runner, [there, back]) as storm:
+        rain = [lambda: storm.rain(there, RAIN)] * THREADS + [lambda: storm.rain(back, RAIN)]
+        run_together(runner.sandbox, [*rain, sweeping])
 
     assert [] == audit(runner).problems
