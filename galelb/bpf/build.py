@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,19 @@ class _Share:
         order = self.order
         return shares.only(order.composition.text, self.functions, set(order.functions.values()))
 
+    def only(self, function: str) -> _Share:
+        """Return a share of one function, of which nothing is known."""
+        return _Share(self.order, {function: self.functions[function]}, None)
+
+
+@attrs.frozen
+class _Loaded:
+    """A loaded function and what it was loaded from."""
+
+    compiled: Mapping[str, Any]
+    program: Mapping[str, Any]
+    fd: int
+
 
 def build(
     orders: Sequence[Order], helper: Helper, artefacts: Artefacts | None
@@ -62,83 +75,87 @@ def build(
     """
     known = [artefacts.read(order.key) if artefacts else None for order in orders]
     parts = [
-        _Share(order, functions, compiled)
-        for order, compiled in zip(orders, known, strict=True)
+        _Share(order, functions, content)
+        for order, content in zip(orders, known, strict=True)
         for functions in shares.split(order.composition.active, order.functions, _most())
     ]
     with loader.Loader() as loading:
-        with ThreadPoolExecutor(_most(), "galelb-build") as threads:
-            jobs = [threads.submit(_make, share, helper, loading) for share in parts]
-        done = [job.result() for job in jobs]
-        answers = [
-            _gathered([made for made, share in zip(done, parts, strict=True) if share.order is o])
-            for o in orders
-        ]
-        for order, compiled, answer in zip(orders, known, answers, strict=True):
-            if artefacts and answer["compiled"] != compiled:
-                artefacts.write(order.key, answer["compiled"])
-        return [_pinned(order, answer) for order, answer in zip(orders, answers, strict=True)]
+        loaded = _load_all(parts, helper, loading)
+        for order, content in zip(orders, known, strict=True):
+            fresh = _content(order, loaded)
+            if artefacts and fresh != content:
+                artefacts.write(order.key, fresh)
+        return [_pinned(order, loaded) for order in orders]
 
 
 def _most() -> int:
     return min(_MOST_SHARES, len(os.sched_getaffinity(0)))
 
 
-@attrs.frozen
-class _Made:
-    """The loaded functions of a share, by fd, and what they were loaded from."""
+def _load_all(
+    parts: Sequence[_Share], helper: Helper, loading: loader.Loader
+) -> dict[str, _Loaded]:
+    """Compile the shares; as soon as one is ready its functions are loaded by whoever is free."""
+    with ThreadPoolExecutor(_most(), "galelb-build") as threads:
+        texts = {threads.submit(_compiled, share, helper): share for share in parts}
+        loads = {
+            name: threads.submit(_load_or_explain, share, name, job.result(), helper, loading)
+            for job in as_completed(texts)
+            for share in [texts[job]]
+            for name in share.functions
+        }
+    return {name: job.result() for name, job in loads.items()}
 
-    compiled: Mapping[str, Any]
-    fds: Mapping[str, int]
+
+def _compiled(share: _Share, helper: Helper) -> Mapping[str, Any]:
+    return share.known or helper.compile(share.text, share.functions)
 
 
-def _make(share: _Share, helper: Helper, loading: loader.Loader) -> _Made:
-    if share.known is not None:
-        try:
-            return _load(share, share.known, loading)
-        except (LoadError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # whatever it is, a compiler knows better
-    compiled = helper.compile(share.text, share.functions)
+def _load_or_explain(
+    share: _Share, name: str, compiled: Mapping[str, Any], helper: Helper, loading: loader.Loader
+) -> _Loaded:
+    """Load; what was kept and cannot be loaded is compiled again."""
     try:
-        return _load(share, compiled, loading)
+        return _load(share, name, compiled, loading)
     except LoadError as error:
-        helper.explain(share.text, share.functions, frags=share.order.frags)
-        message = f"the verifier refused a program: {error.strerror}"
-        raise VerifierError(message, tail(error.log)) from None
+        refusal = error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        if share.known is None:
+            raise
+    one = share.only(name)
+    if share.known is not None:
+        return _load_or_explain(one, name, _compiled(one, helper), helper, loading)
+    helper.explain(one.text, one.functions, frags=share.order.frags)
+    message = f"the verifier refused {name}: {refusal.strerror}"
+    raise VerifierError(message, tail(refusal.log))
 
 
-def _load(share: _Share, compiled: Mapping[str, Any], loading: loader.Loader) -> _Made:
+def _load(share: _Share, name: str, compiled: Mapping[str, Any], loading: loader.Loader) -> _Loaded:
     composition = share.order.composition
-    maps = {}
-    for name, fields in compiled["maps"].items():
+    fds = {}
+    for map_name, fields in compiled["maps"].items():
         layout = MapLayout(
-            name=name,
-            pin=composition.maps[name],
-            max_entries=composition.entries[name],
+            name=map_name,
+            pin=composition.maps[map_name],
+            max_entries=composition.entries[map_name],
             **fields,
         )
-        maps[name] = loading.map_fd(layout)
-    fds = {
-        name: loading.load(name, kind, compiled["programs"][name], maps, share.order.frags)
-        for name, kind in share.functions.items()
-    }
-    return _Made({**compiled, "programs": {n: compiled["programs"][n] for n in fds}}, fds)
+        fds[map_name] = loading.map_fd(layout)
+    program = compiled["programs"][name]
+    fd = loading.load(name, share.functions[name], program, fds, share.order.frags)
+    return _Loaded(compiled, program, fd)
 
 
-def _gathered(made: Sequence[_Made]) -> dict[str, Any]:
-    """Join the shares of an order."""
-    first = made[0].compiled
-    programs = {name: code for one in made for name, code in one.compiled["programs"].items()}
-    fds = {name: fd for one in made for name, fd in one.fds.items()}
-    return {"compiled": {**first, "programs": programs}, "fds": fds}
+def _content(order: Order, loaded: Mapping[str, _Loaded]) -> dict[str, Any]:
+    """Return what to keep: as one compiler would have answered for the whole order."""
+    first = next(loaded[name].compiled for name in order.functions)
+    return {**first, "programs": {name: loaded[name].program for name in order.functions}}
 
 
-def _pinned(order: Order, answer: Mapping[str, Any]) -> dict[str, Any]:
+def _pinned(order: Order, loaded: Mapping[str, _Loaded]) -> dict[str, Any]:
     entries = order.composition.entries
-    maps = answer["compiled"]["maps"]
+    maps = next(loaded[name].compiled["maps"] for name in order.functions)
     return {
         "maps": {name: {**fields, "max_entries": entries[name]} for name, fields in maps.items()},
-        "programs": {
-            name: loader.pin(answer["fds"][name], order.pins[name]) for name in order.pins
-        },
+        "programs": {name: loader.pin(loaded[name].fd, pin) for name, pin in order.pins.items()},
     }
