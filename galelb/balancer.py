@@ -20,9 +20,9 @@ from galelb.control.saver import StateSaver
 from galelb.control.state import SavedState, load_state
 from galelb.datapath.deployment import Deployment
 from galelb.datapath.events import ProgramEvents
-from galelb.datapath.host import cache_folder, machine_seed, state_folder
 from galelb.datapath.interfaces import InterfaceWatch
 from galelb.datapath.limits import MAX_NODES, MAX_SERVICES, limits_for
+from galelb.datapath.machine import cache_folder, machine_seed, state_folder
 from galelb.datapath.programs import Generation, KernelDataPath
 from galelb.errors import ConfigError, GaleError
 from galelb.health import HealthSettings, NodeHealth

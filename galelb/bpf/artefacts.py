@@ -28,6 +28,10 @@ class Artefacts:
 
     folder: Path
 
+    def any(self) -> bool:
+        """Whether anything is kept, of whatever use."""
+        return next(self.folder.glob("programs-*.json"), None) is not None
+
     def read(self, key: str) -> dict[str, Any] | None:
         """Return what was kept under a key."""
         path = self._file(key)

@@ -19,7 +19,7 @@ from galelb.bpf import syscalls
 from galelb.bpf.artefacts import Artefacts
 from galelb.bpf.build import Order, build
 from galelb.bpf.compose import Composition, digest
-from galelb.bpf.helper import Helper, kernel_folder
+from galelb.bpf.helper import Helper, dismiss, kernel_folder
 from galelb.bpf.layout import MapLayout, MapType, ProgramLayout
 from galelb.bpf.loader import make_pin_folder
 from galelb.errors import CompileError, MapError
@@ -87,14 +87,17 @@ def compile_units(
     MapError, EnvironmentProblem.
     """
     _check_names(units)
-    answers = [_read_cache(cache, unit, pin_dir) for unit in units]
-    known = [answer for answer in answers if answer is not None]
-    if len(known) == len(units):
-        return _compiled(units, known, pin_dir, cached=True)
-    make_pin_folder(pin_dir)
-    _check_shapes(units)
-    helper = Helper(python=python, timeout_s=timeout_s)
-    fresh = build([unit.order(pin_dir) for unit in units], helper, artefacts)
+    try:
+        answers = [_read_cache(cache, unit, pin_dir) for unit in units]
+        known = [answer for answer in answers if answer is not None]
+        if len(known) == len(units):
+            return _compiled(units, known, pin_dir, cached=True)
+        make_pin_folder(pin_dir)
+        _check_shapes(units)
+        helper = Helper(python=python, timeout_s=timeout_s)
+        fresh = build([unit.order(pin_dir) for unit in units], helper, artefacts)
+    finally:
+        dismiss()
     for unit, answer in zip(units, fresh, strict=True):
         _write_cache(cache, unit, answer)
     return _compiled(units, fresh, pin_dir, cached=False)

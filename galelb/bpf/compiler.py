@@ -192,10 +192,10 @@ def _library() -> dict[str, Any]:
     return {"path": path, "size": stat.st_size, "changed_ns": stat.st_mtime_ns}
 
 
-def compile_request(request: dict[str, Any], output: Output) -> dict[str, Any]:
+def compile_request(bcc: Any, request: dict[str, Any], output: Output) -> dict[str, Any]:
     """Compile; load only to explain."""
     os.environ["BCC_KERNEL_SOURCE"] = request["kernel"]
-    module = Module(import_bcc(), request, output)
+    module = Module(bcc, request, output)
     if request["explain"]:
         module.load()
         return {}
@@ -210,12 +210,13 @@ def _answering() -> Iterator[Any]:
 
 
 def main() -> None:
-    """Answer one request; the exit status is 0 whenever there is an answer."""
-    request = json.load(sys.stdin)
+    """Answer one request, if one comes; the exit status is 0 whenever there is an answer."""
     with _answering() as answer:
         output = Output()
         try:
-            result = compile_request(request, output)
+            bcc = import_bcc()  # before the request is read: it may be a while in coming
+            request = sys.stdin.read()
+            result = compile_request(bcc, json.loads(request), output) if request else {}
         except Failure as failure:
             result = failure.answer
         json.dump(result, answer)

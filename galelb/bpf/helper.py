@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -16,7 +17,9 @@ import attrs
 
 from galelb.errors import CompileError, EnvironmentProblem, VerifierError
 
-__all__ = ["Helper", "kernel_folder"]
+__all__ = ["Helper", "dismiss", "get_ready", "kernel_folder"]
+
+_ready: list[subprocess.Popen[str]] = []
 
 
 def kernel_folder() -> Path:
@@ -58,30 +61,60 @@ class Helper:
         return answer
 
     def _run(self, request: str) -> dict[str, Any]:
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(dict.fromkeys([root, *filter(None, sys.path)]))
-        # It finds everything where we do: looking through site-packages again takes 50 ms.
-        command = [self.python, "-S", "-P", "-m", "galelb.bpf.compiler"]
         try:
-            done = subprocess.run(
-                command,
-                input=request,
-                capture_output=True,
-                text=True,
-                timeout=self.timeout_s,
-                check=False,
-                env=os.environ | {"PYTHONPATH": path},
-            )
-        except subprocess.TimeoutExpired:
-            message = f"the compiler did not finish within {self.timeout_s:g} s"
-            raise CompileError(message) from None
+            process = _taken(self.python) or _started(self.python)
         except OSError as error:
             raise EnvironmentProblem(f"cannot start {self.python}: {error.strerror}") from None
+        with process:
+            try:
+                said, complaints = process.communicate(request, self.timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                message = f"the compiler did not finish within {self.timeout_s:g} s"
+                raise CompileError(message) from None
         try:
-            return dict(json.loads(done.stdout))
+            return dict(json.loads(said))
         except ValueError:
-            said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-            raise CompileError(f"the compiler ended with {done.returncode}: {said[0]}") from None
+            last = complaints.strip().splitlines()[-1:] or ["it said nothing"]
+            message = f"the compiler ended with {process.returncode}: {last[0]}"
+            raise CompileError(message) from None
+
+
+def get_ready(count: int) -> None:
+    """Start compilers before there is something to compile; `dismiss` ends those not used.
+
+    Where that fails nothing is said: it fails again, and is told, when one is needed.
+    """
+    with contextlib.suppress(OSError):
+        _ready.extend(_started(sys.executable) for _ in range(count))
+
+
+def dismiss() -> None:
+    """End the compilers that are ready; each takes 70 MB."""
+    while process := _taken(sys.executable):
+        with process:
+            process.kill()
+
+
+def _taken(python: str) -> subprocess.Popen[str] | None:
+    try:
+        return _ready.pop() if python == sys.executable else None
+    except IndexError:
+        return None
+
+
+def _started(python: str) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(dict.fromkeys([root, *filter(None, sys.path)]))
+    return subprocess.Popen(
+        # It finds everything where we do: looking through site-packages again takes 50 ms.
+        [python, "-S", "-P", "-m", "galelb.bpf.compiler"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
 
 def _raise(error: Mapping[str, str]) -> NoReturn:

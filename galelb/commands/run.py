@@ -47,6 +47,8 @@ def run_command(
     Programs stay attached and go on forwarding when it ends, so that a restart loses nothing;
     --detach-on-exit or `galelb detach` removes them.
     """
+    _require_root("galelb run")
+    _expect_to_compile()
     import trio
 
     from galelb.balancer import Balancer
@@ -57,7 +59,6 @@ def run_command(
     from galelb.logs import configure_logging
     from galelb.plugins import Plugins
 
-    _require_root("galelb run")
     configure_logging(log_level, json=log_json)
     plugins = Plugins.discover()
     loaded = load_balancer_config(find_config("lb.toml", config), plugins, select)
@@ -69,6 +70,16 @@ def run_command(
         pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
         trio.run(_run_until_signal, balancer, select)
+
+
+def _expect_to_compile() -> None:
+    """Where nothing was compiled yet, compilers start while we import the rest: 0.1 s less."""
+    from galelb.bpf.artefacts import Artefacts
+    from galelb.bpf.helper import get_ready
+    from galelb.datapath.machine import cache_folder
+
+    if not Artefacts(cache_folder()).any():
+        get_ready(min(2, len(os.sched_getaffinity(0))))
 
 
 async def _run_until_signal(balancer: Balancer, select: tuple[str, ...]) -> None:
