@@ -17,6 +17,7 @@ __all__ = ["Attachment", "SavedState", "load_state", "save_state"]
 
 _VERSION = 1
 _FILE = "state.json"
+_KINDS = {"health": list, "next_hops": dict, "flow_seed": int, "slots_pin": str}
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +30,8 @@ class Attachment:
     egress: bool = False
     offloads: dict[str, bool] = attrs.Factory(dict)
     """Offloads that were on before we turned them off."""
+    reason: str = ""
+    """Why it is not native XDP."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,22 +60,36 @@ def load_state(directory: Path) -> SavedState:
     """
     path = directory / _FILE
     try:
-        data = json.loads(path.read_text())
-        if data.pop("version") != _VERSION:
-            raise ValueError("another version")
-        attachments = tuple(Attachment(**item) for item in data.pop("attachments"))
-        return SavedState(**data, attachments=attachments, adopted=True)
+        return _read(json.loads(path.read_text()))
     except FileNotFoundError:
         return SavedState()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise GaleError(
             f"{path}: cannot be used ({error}); run `galelb detach` to remove the old instance"
         ) from error
+
+
+def _read(data: dict[str, Any]) -> SavedState:
+    if data.pop("version") != _VERSION:
+        raise ValueError("another version")
+    attachments = tuple(Attachment(**item) for item in data.pop("attachments"))
+    for key in ("services", "nodes", "tables"):
+        numbers = data.get(key, {})
+        if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
+            raise ValueError(f"{key} must map text to whole numbers")
+    for key, kind in _KINDS.items():
+        if key in data and type(data[key]) is not kind:
+            raise ValueError(f"{key} must be a {kind.__name__}")
+    if not 0 <= data.get("flow_seed", 0) < 1 << 32:
+        raise ValueError("flow_seed must have 32 bits")
+    return SavedState(**data, attachments=attachments, adopted=True)
 
 
 def save_state(directory: Path, state: SavedState) -> None:
     """Replace the saved state atomically, so that a crash leaves the old or the new one."""
     data = attrs.asdict(state, filter=lambda field, _: field.name != "adopted")
     temporary = directory / f".{_FILE}.new"
-    temporary.write_text(json.dumps(data | {"version": _VERSION}))
+    fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(json.dumps(data | {"version": _VERSION}))
     os.replace(temporary, directory / _FILE)  # noqa: PTH105 - says "atomic" to the reader

@@ -60,11 +60,19 @@ class TcWantedError(AttachError):
     """Native XDP is impossible, and the programs were not compiled for TC: do that and retry."""
 
 
+class _NoNativeError(AttachError):
+    """An interface has no native XDP, so that none may be attached so."""
+
+
 class Attacher:
     """Knows what is attached where. `wanted` maps interface names to roles.
 
     Roles are public, private, both or extra. An interface that cannot be attached now is
     reported by `statuses` and tried again by `attach`.
+
+    All interfaces get one mode: native XDP can redirect only to a driver that takes XDP frames
+    (not to a bridge, nor to the veth of a container without GRO), while TC and generic XDP
+    reach any. What an earlier run settled for is kept, so that a restart changes nothing.
     """
 
     def __init__(
@@ -82,10 +90,12 @@ class Attacher:
         self._wanted = dict(wanted)
         self._places: dict[str, _Place] = {}
         self._earlier = earlier
+        self._slower_because = _settled(xdp_mode, wanted, earlier)
 
     def attachments(self) -> tuple[Attachment, ...]:
-        """Return what must be undone, to be persisted."""
-        return tuple(a for place in self._places.values() for a in place.attachments)
+        """Return what must be undone, to be persisted; what an earlier run left counts too."""
+        now = tuple(a for place in self._places.values() for a in place.attachments)
+        return now + tuple(a for a in self._earlier if a.interface not in self._places)
 
     def statuses(self) -> tuple[InterfaceStatus, ...]:
         """Return every wanted interface and how it is attached."""
@@ -116,15 +126,37 @@ class Attacher:
 
     async def attach_all(self, entries: Entries) -> None:
         """Attach everywhere, atomically replacing older programs. Raises AttachError."""
+        try:
+            await self._attach_each(entries)
+        except _NoNativeError as error:
+            self._slower_because = f"no native XDP: {error.__cause__}"
+            await self._attach_each(entries)
+        await self._leave_former()
+
+    async def _attach_each(self, entries: Entries) -> None:
         for name in self._wanted:
-            await self.attach(name, entries)
+            await self._attach(name, entries)
+
+    async def _leave_former(self) -> None:
+        """Take off what an earlier run attached where nothing of ours belongs any more."""
+        former = tuple(a for a in self._earlier if a.interface not in self._wanted)
+        await detach(self._netlink, former)
+        self._earlier = tuple(a for a in self._earlier if a not in former)
 
     async def attach(self, name: str, entries: Entries) -> None:
-        """Attach to one interface. Raises AttachError or NetlinkError."""
+        """Attach to one interface that came back. Raises AttachError or NetlinkError."""
+        try:
+            await self._attach(name, entries)
+        except _NoNativeError:
+            await self.attach_all(entries)
+
+    async def _attach(self, name: str, entries: Entries) -> None:
         interface, role = await self._netlink.interface(name), self._wanted[name]
         mode, reason, done = await self._ingress(interface, role, entries)
         if entries.egress is not None and role in ("public", "both"):
             done += (await self._tc(interface, entries.egress, "egress"),)
+        else:
+            await self._netlink.remove_tc(interface.ifindex, "egress")
         self._places[name] = _Place(
             interface=interface, role=role, mode=mode, reason=reason, attachments=done
         )
@@ -138,21 +170,34 @@ class Attacher:
     ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
         """Return the mode, why it is not native, and what was attached."""
         wanted = self._xdp_mode
-        if role == "extra" or wanted == "tc":
-            why = "listed in extra_interfaces" if role == "extra" else "xdp_mode is tc"
-            return await self._tc_instead(interface, entries, why)
+        if wanted == "tc":
+            return await self._tc_instead(interface, entries, "xdp_mode is tc")
         if wanted == "generic":
             return await self._generic(interface, entries, "xdp_mode is generic")
+        if self._slower_because:
+            return await self._slower(interface, entries, self._slower_because)
+        if role == "extra":
+            return await self._tc_instead(interface, entries, "listed in extra_interfaces")
+        return await self._native(interface, entries)
+
+    async def _native(
+        self, interface: Interface, entries: Entries
+    ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
         try:
             await self._xdp(interface, entries.xdp, XdpMode.NATIVE)
         except AttachError as error:
-            if wanted == "native" or error.code not in _NO_NATIVE:
+            if self._xdp_mode == "native" or error.code not in _NO_NATIVE:
                 raise
-            if entries.tc_possible:
-                return await self._tc_instead(interface, entries, f"no native XDP: {error}")
-            return await self._generic(interface, entries, f"no native XDP: {error}")
+            raise _NoNativeError(interface.name, "native", "no native XDP") from error
         await self._netlink.remove_tc(interface.ifindex, "ingress")
         return XdpMode.NATIVE, "", (_attachment(interface, XdpMode.NATIVE),)
+
+    async def _slower(
+        self, interface: Interface, entries: Entries, why: str
+    ) -> tuple[XdpMode, str, tuple[Attachment, ...]]:
+        if entries.tc_possible:
+            return await self._tc_instead(interface, entries, why)
+        return await self._generic(interface, entries, why)
 
     async def _tc_instead(
         self, interface: Interface, entries: Entries, why: str
@@ -164,7 +209,8 @@ class Attacher:
         if entries.tc is None:
             raise TcWantedError(interface.name, "tc", why)
         await self._netlink.call(detach_xdp, interface.ifindex, interface.name)
-        return XdpMode.TC, why, (await self._tc(interface, entries.tc, "ingress"),)
+        done = await self._tc(interface, entries.tc, "ingress")
+        return XdpMode.TC, why, (attrs.evolve(done, reason=why),)
 
     async def _generic(
         self, interface: Interface, entries: Entries, why: str
@@ -175,8 +221,8 @@ class Attacher:
             interface.name, dict.fromkeys(_AGGREGATING, False)
         )
         before = self._offloads_before(interface) | {k: v for k, v in changed.items() if v}
-        attachment = _attachment(interface, XdpMode.GENERIC, offloads=before)
-        return XdpMode.GENERIC, why, (attachment,)
+        done = _attachment(interface, XdpMode.GENERIC, offloads=before)
+        return XdpMode.GENERIC, why, (attrs.evolve(done, reason=why),)
 
     def _offloads_before(self, interface: Interface) -> dict[str, bool]:
         """Return what an earlier attachment to the same device had switched off."""
@@ -202,6 +248,16 @@ class Attacher:
         for name in self._places:
             self._plugins.detached(name)
         self._places.clear()
+
+
+def _settled(xdp_mode: str, wanted: Mapping[str, str], earlier: tuple[Attachment, ...]) -> str:
+    """Return why native XDP is not even tried, or an empty text."""
+    if xdp_mode != "auto":
+        return ""
+    if "extra" in wanted.values():
+        return "extra_interfaces are in use"
+    ingress = (one for one in earlier if one.interface in wanted and not one.egress)
+    return next((one.reason for one in ingress if one.mode != XdpMode.NATIVE), "")
 
 
 def _attachment(

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import structlog
 import trio
 
+from galelb.bpf.matching import service_keys
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
 from galelb.datapath.attacher import Attacher, TcWantedError
@@ -122,6 +123,7 @@ class Deployment:
             generation = await self.load(attrs.evolve(generation.request, tc=True))
             await self._fill(generation)
             await self.attacher.attach_all(generation.entries)
+        await trio.to_thread.run_sync(_drop_stale_keys, generation)
         await trio.to_thread.run_sync(self.datapath.forget_older)
 
     async def _fill(self, generation: Generation) -> None:
@@ -146,6 +148,8 @@ class Deployment:
             )
         )
 
+        await trio.to_thread.run_sync(_write_keys, generation)
+
     def _live_tables(self, generation: Generation) -> Mapping[str, int]:
         """Return the tables that programs may be reading in this generation's gale_slots."""
         pin = generation.pin_name("gale_slots")
@@ -153,6 +157,27 @@ class Deployment:
             same = self.datapath.generation.pin_name("gale_slots") == pin
             return self._controller.tables.regions() if same else {}
         return self._adopted.tables if self._adopted.slots_pin == pin else {}
+
+
+def _keys(generation: Generation) -> list[tuple[dict[str, Any], int]]:
+    """Return what the map of services shall hold; nothing when compares are generated."""
+    return service_keys(generation.request.services)
+
+
+def _write_keys(generation: Generation) -> None:
+    """Let programs find services; the former ones, which may use the map too, lose none."""
+    if keys := _keys(generation):
+        generation.maps["gale_service_keys"].update(keys)
+
+
+def _drop_stale_keys(generation: Generation) -> None:
+    """Take out services that are no longer served, once no program of before runs."""
+    keys = [key for key, _ in _keys(generation)]
+    if not keys:
+        return
+    found = generation.maps["gale_service_keys"]
+    for stale in [key for key, _ in found.items() if key not in keys]:
+        found.delete(stale)
 
 
 def _asks_for_tc(

@@ -38,13 +38,17 @@ def entries():
         )
 
 
-def attached(lb, entries, *, xdp_mode="auto", wanted=None, then=None):
+def attached(lb, entries, *, xdp_mode="auto", wanted=None, then=None, earlier=()):
     """Attach in a namespace; returns (statuses, attachments, what `then` returned)."""
 
     async def main():
         async with open_netlink() as netlink:
             attacher = Attacher(
-                netlink, Plugins(), xdp_mode=xdp_mode, wanted=wanted or {"lb0": "both"}
+                netlink,
+                Plugins(),
+                xdp_mode=xdp_mode,
+                wanted=wanted or {"lb0": "both"},
+                earlier=earlier,
             )
             await attacher.attach_all(entries)
             answer = await then(netlink, attacher) if then else None
@@ -127,12 +131,49 @@ def test_native_demanded_and_impossible_is_an_error(pair, entries):
         attached(lb, entries, xdp_mode="native")
 
 
-def test_extra_interfaces_get_tc(pair, entries):
+def test_with_extra_interfaces_all_get_tc(pair, entries):
+    """XDP cannot redirect to a container's veth that has no GRO; TC can."""
     lb, _ = pair
+    lb.ip("link", "add", "lb8", "type", "veth", "peer", "name", "lb9")
 
-    (status,), _, _ = attached(lb, entries, wanted={"lb0": "extra"})
+    statuses, _, _ = attached(lb, entries, wanted={"lb0": "both", "lb8": "extra"})
 
-    assert (XdpMode.TC, "listed in extra_interfaces") == (status.mode, status.reason)
+    assert [(XdpMode.TC, "extra_interfaces are in use")] * 2 == [
+        (status.mode, status.reason) for status in statuses
+    ]
+
+
+def test_native_can_be_demanded_beside_extra_interfaces(pair, entries):
+    lb, _ = pair
+    lb.ip("link", "add", "lb8", "type", "veth", "peer", "name", "lb9")
+
+    statuses, _, _ = attached(
+        lb, entries, xdp_mode="native", wanted={"lb0": "both", "lb8": "extra"}
+    )
+
+    assert [XdpMode.NATIVE, XdpMode.TC] == [status.mode for status in statuses]
+
+
+def test_one_interface_without_native_makes_all_slower(pair, entries):
+    lb, _ = pair
+    lb.ip("link", "add", "br0", "type", "bridge")
+
+    statuses, attachments, _ = attached(lb, entries, wanted={"lb0": "public", "br0": "private"})
+
+    assert [XdpMode.TC, XdpMode.TC] == [status.mode for status in statuses]
+    assert all("br0" in status.reason for status in statuses)
+    assert xdp_of(lb) is None
+    assert attachments[0].reason == statuses[0].reason
+
+
+def test_a_restart_keeps_what_was_settled_for(pair, entries):
+    """Trying native again would put two programs on one interface for a moment."""
+    lb, _ = pair
+    _, earlier, _ = attached(lb, entries, xdp_mode="tc")
+
+    (status,), _, _ = attached(lb, entries, earlier=earlier)
+
+    assert (XdpMode.TC, "xdp_mode is tc") == (status.mode, status.reason)
 
 
 def test_public_egress_is_claimed_when_asked(pair, entries):

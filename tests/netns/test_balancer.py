@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`galelb run` as a process on real wires: static nodes, reload, many services, detach."""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from galelb.bpf.attach import query_xdp
+
+pytestmark = pytest.mark.netns
+
+VIP = "10.80.0.1"
+# Answers each connection with the node's name and the client's address as the node sees it.
+SERVER = """
+import socket, sys
+listener = socket.create_server(("0.0.0.0", 8080), backlog=128)
+print("ready", flush=True)
+while True:
+    connection, peer = listener.accept()
+    connection.sendall(f"{sys.argv[1]} {peer[0]}".encode())
+    connection.close()
+"""
+ASK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as connection:
+    print(connection.recv(100).decode())
+"""
+
+
+class Site:
+    """A client, a balancer with two interfaces and two nodes, each in a namespace."""
+
+    def __init__(self, wires, tmp_path):
+        self._path = tmp_path
+        self.config = tmp_path / "lb.toml"
+        self.client, self.lb = wires.namespace("c"), wires.namespace("lb")
+        wires.join(self.client, "c0", self.lb, "pub")
+        self.client.ip("addr", "add", "10.80.0.9/24", "dev", "c0")
+        self.lb.ip("addr", "add", f"{VIP}/24", "dev", "pub")
+        self.lb.ip("link", "add", "prv", "type", "bridge")
+        self.lb.ip("addr", "add", "10.81.0.1/24", "dev", "prv")
+        self.lb.ip("link", "set", "prv", "up")
+        self.nodes = [wires.namespace(f"n{number}") for number in (1, 2)]
+        self._servers = []
+        for number, node in enumerate(self.nodes, 1):
+            wires.join(node, "n0", self.lb, f"port{number}")
+            self.lb.ip("link", "set", f"port{number}", "master", "prv")
+            node.ip("addr", "add", f"10.81.0.1{number}/24", "dev", "n0")
+        for host, device in ((self.client, "c0"), *((node, "n0") for node in self.nodes)):
+            host.call("ethtool", "-K", device, "tx", "off", "gro", "on")
+        self.balancer = None
+
+    def serve(self):
+        for number, node in enumerate(self.nodes, 1):
+            command = [sys.executable, "-c", SERVER, f"n{number}"]
+            server = subprocess.Popen(inside(node, command), stdout=subprocess.PIPE, text=True)
+            self._servers.append(server)
+            assert server.stdout.readline() == "ready\n"
+
+    def configure(self, *services, nodes=("10.81.0.11", "10.81.0.12")):
+        text = f'[instance]\nname = "t"\nrun_dir = "{self._path}"\n'
+        text += '[private_interface]\nnet_interface_private = "prv"\n'
+        text += '[public_interface]\nnet_interface_public = "pub"\n'
+        text += "[node_health]\nsources = []\n"
+        text += "".join(f'[[nodes]]\nip = "{node}"\n' for node in nodes)
+        for port in services:
+            text += f'[[services]]\nname = "s{port}"\nvip = "{VIP}"\nport = {port}\n'
+            text += "target_port = 8080\n"
+        self.config.write_text(text)
+
+    def galelb(self, *words):
+        command = inside(self.lb, [sys.executable, "-m", "galelb", *words])
+        return subprocess.run(
+            [*command, "--config", str(self.config)], capture_output=True, text=True, check=False
+        )
+
+    def start(self):
+        command = [sys.executable, "-m", "galelb", "run", "--config", str(self.config)]
+        self.balancer = subprocess.Popen(
+            inside(self.lb, command), stderr=subprocess.PIPE, text=True
+        )
+        self.wait_for("event=ready")
+
+    def wait_for(self, *events):
+        """Read the log up to a line with one of the events and return that line."""
+        lines = []
+        for line in self.balancer.stderr:
+            lines.append(line)
+            if any(event in line for event in events):
+                return line
+        raise AssertionError("".join(lines))
+
+    def stop(self, number=signal.SIGTERM):
+        self.balancer.send_signal(number)
+        self.balancer.communicate()
+        self.balancer = None
+
+    def ask(self, port):
+        """Return what the service answered, or why it did not."""
+        command = [sys.executable, "-c", ASK, VIP, str(port)]
+        done = subprocess.run(
+            inside(self.client, command), capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    def close(self):
+        for process in (self.balancer, *self._servers):
+            if process is not None:
+                process.kill()
+                process.communicate()
+        self.galelb("detach")
+
+
+def inside(namespace, command):
+    return ["nsenter", f"--net=/run/netns/{namespace.name}", *command]
+
+
+@pytest.fixture
+def site(wires, tmp_path):
+    made = Site(wires, tmp_path)
+    try:
+        made.serve()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(tmp_path / "t", ignore_errors=True)
+
+
+def answers(site, port, count=12):
+    return {site.ask(port) for _ in range(count)}
+
+
+BOTH = {"n1 10.81.0.1", "n2 10.81.0.1"}
+
+
+def test_static_nodes_behind_a_bridge_without_kernel_forwarding(site):
+    """A bridge has no native XDP, and most machines do not forward: neither is in the way."""
+    site.lb.call("sysctl", "-qw", "net.ipv4.ip_forward=0")
+    site.configure(80)
+    site.start()
+
+    assert BOTH == answers(site, 80)
+    status = site.galelb("status", "--json").stdout
+    assert '"mode": "tc"' in status
+    assert '"mode": "native"' not in status
+
+
+def test_a_reload_adds_and_removes_services_and_nodes(site):
+    site.configure(80)
+    site.start()
+    assert answers(site, 80) == BOTH
+
+    site.configure(81, nodes=["10.81.0.12"])
+    site.balancer.send_signal(signal.SIGHUP)
+    site.wait_for("event=reloaded")
+
+    assert answers(site, 81) == {"n2 10.81.0.1"}
+    assert "refused" in site.ask(80).lower()
+
+
+def test_a_file_that_cannot_be_used_changes_nothing(site):
+    site.configure(80)
+    site.start()
+    site.config.write_text("[nonsense]\n")
+
+    site.balancer.send_signal(signal.SIGHUP)
+    line = site.wait_for("event=not_reloaded", "event=reloaded")
+
+    assert "nonsense" in line
+    assert answers(site, 80) == BOTH
+
+
+def test_more_services_than_compares_are_found_in_a_map(site):
+    ports = range(9001, 9041)
+    site.configure(*ports)
+    site.start()
+    assert all(site.ask(port) in BOTH for port in (9001, 9020, 9040))
+
+    site.configure(*ports[:-1])
+    site.balancer.send_signal(signal.SIGHUP)
+    site.wait_for("event=reloaded")
+
+    assert site.ask(9039) in BOTH
+    assert "refused" in site.ask(9040).lower()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_forwarding_outlives_the_daemon_and_ends_with_detach(site, number):
+    site.configure(80)
+    site.start()
+    site.stop(number)
+    assert answers(site, 80) == BOTH
+
+    done = site.galelb("detach")
+
+    assert (0, "instance t: removed\n") == (done.returncode, done.stdout)
+    assert "refused" in site.ask(80).lower()
+    pub = site.lb.ifindex("pub")
+    assert site.lb.thread(lambda: query_xdp(pub)) is None
+    assert "clsact" not in site.lb.call("tc", "qdisc", "show", "dev", "prv")
+    assert not (site.config.parent / "t").exists()
+
+
+def test_a_restart_adopts_a_drain(site):
+    site.configure(80)
+    site.start()
+    assert site.galelb("drain", "10.81.0.11").returncode == 0
+    site.wait_for("event=table_changed")
+    site.stop(signal.SIGKILL)
+    site.start()
+
+    assert answers(site, 80) == {"n2 10.81.0.1"}
+    assert site.galelb("undrain", "10.81.0.11").returncode == 0
+
+
+def test_a_second_daemon_of_an_instance_is_refused(site):
+    site.configure(80)
+    site.start()
+
+    done = site.galelb("run")
+
+    assert done.returncode == 1
+    assert "an instance is running" in done.stderr
+    assert answers(site, 80) == BOTH
+
+
+def test_an_interface_that_is_missing_is_a_configuration_error(site):
+    site.configure(80)
+    site.config.write_text(site.config.read_text().replace('"pub"', '"nosuch0"'))
+
+    done = site.galelb("run")
+
+    assert done.returncode == 2
+    assert "this machine has no interface nosuch0" in done.stderr
