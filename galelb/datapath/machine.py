@@ -29,7 +29,8 @@ def machine_seed(folder: Path) -> int:
     """
     path = folder / "flow_seed"
     with contextlib.suppress(OSError, ValueError):
-        if path.lstat().st_mode & 0o177077 == 0o100000:
+        stat = path.lstat()
+        if stat.st_mode & 0o177077 == 0o100000 and stat.st_uid == os.geteuid():
             return int(path.read_text(), 16) & 0xFFFFFFFF
     seed = secrets.randbits(32)
     with contextlib.suppress(OSError):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from galelb.bpf import shares, syscalls
+from galelb.bpf import helper, shares, syscalls
 from galelb.bpf.artefacts import Artefacts
 from galelb.bpf.compile import Compiled, Unit, compile_units
 from galelb.bpf.compose import Part, compose
@@ -179,3 +180,15 @@ def test_a_pinned_map_of_another_shape_is_named(sandbox: Sandbox) -> None:
 
     with pytest.raises(MapError, match=f"{pin} has another shape"):
         compile_units([one], sandbox.pins)
+
+
+def test_compilers_that_are_ready_are_used_and_the_rest_ends(sandbox: Sandbox) -> None:
+    helper.get_ready(3)
+    processes = list(helper._ready)
+
+    compiled = compile_units([unit(sandbox.pins)], sandbox.pins)
+
+    assert [0, 1, 10, 100] == use(compiled)
+    assert [] == helper._ready
+    codes = sorted(process.returncode for process in processes)
+    assert [-signal.SIGKILL, -signal.SIGKILL, 0] == codes
