@@ -17,20 +17,22 @@ from galelb.control.identity import Numbering
 from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
 from galelb.control.saver import StateSaver
+from galelb.control.settings import health_settings, table_settings
 from galelb.control.state import SavedState, load_state
 from galelb.datapath.deployment import Deployment
 from galelb.datapath.events import ProgramEvents
 from galelb.datapath.interfaces import InterfaceWatch
-from galelb.datapath.limits import MAX_NODES, MAX_SERVICES, limits_for
+from galelb.datapath.limits import MAX_KNOWN_NODES, MAX_NODES, MAX_SERVICES, limits_for
 from galelb.datapath.machine import cache_folder, machine_seed, state_folder
 from galelb.datapath.programs import Generation, KernelDataPath
 from galelb.errors import ConfigError, GaleError
-from galelb.health import HealthSettings, NodeHealth
+from galelb.health import NodeHealth
 from galelb.netlink import Netlink, open_netlink
+from galelb.plugins.blame import run_blamed
 from galelb.resolve.next_hops import NextHopTable
 from galelb.resolve.resolver import NodeResolver
 from galelb.sources import BalancerContext
-from galelb.tables.keeper import TableKeeper, TableSettings
+from galelb.tables.keeper import TableKeeper
 
 if TYPE_CHECKING:
     from galelb.api.server import ApiServer
@@ -69,14 +71,15 @@ class Balancer:
         self._node_numbers = Numbering("node", MAX_NODES, self._state.nodes)
         self._datapath = KernelDataPath(pin_dir, self.directory / "cache", cache_folder())
         self._next_hops = NextHopTable(limits_for((), config.forwarding.table_size).max_next_hops)
-        self._health = NodeHealth(_health_settings(config), max_nodes=MAX_NODES)
+        self._health = NodeHealth(health_settings(config), max_nodes=MAX_KNOWN_NODES)
         plugins.configure(config)
-        self._tables = TableKeeper(plugins, _table_settings(config))
+        self._tables = TableKeeper(plugins, table_settings(config))
         self._controller = Controller(
             health=self._health,
             nodes=self._node_numbers,
             next_hops=self._next_hops,
             tables=self._tables,
+            remember=lambda: self._saver.save(),
         )
         self._saver = StateSaver(self.directory, self._snapshot)
         self._desk = NodeDesk(
@@ -187,9 +190,9 @@ class Balancer:
             served = self._controller.served
             with trio.CancelScope() as self._forwarder_work:
                 async with trio.open_nursery() as nursery:
-                    for forwarder in served.forwarders.values():
+                    for name, forwarder in served.forwarders.items():
                         for component in forwarder.components(self._datapath, served.host):
-                            await nursery.start(component.run)
+                            await nursery.start(run_blamed, name, component)
                     task_status.started()
                     await trio.sleep_forever()
             task_status = trio.TASK_STATUS_IGNORED
@@ -228,7 +231,7 @@ class Balancer:
     def _set_nodes(self, config: BalancerConfig) -> None:
         """Add static nodes that are new, forget those that are gone, take over settings."""
         now = trio.current_time()
-        self._health.reconfigure(_health_settings(config), now)
+        self._health.reconfigure(health_settings(config), now)
         kept = {section.ip for section in config.nodes}
         for section in self.config.nodes:
             if section.ip not in kept:
@@ -249,10 +252,11 @@ class Balancer:
             context = self._context(private)
             for name in self.config.node_health.sources:
                 source = self.plugins.health_source(name)(self.config.plugins[name], context)
-                await edge.start(source.run)
+                await edge.start(run_blamed, name, source)
             for name, service in self.plugins.services().items():
                 if name in self.config.plugins:
-                    await edge.start(service(self.config.plugins[name], context).run)
+                    component = service(self.config.plugins[name], context)
+                    await edge.start(run_blamed, name, component)
             # Adopted nodes can report only from now on.
             self._health.renew_adoption(trio.current_time())
             self.plugins.started()
@@ -379,20 +383,3 @@ def _not_for_clients(private: Interface, served: Served) -> tuple[IPAddress, ...
     if not addresses:
         log.warning("api_on_vip", addresses=[str(a) for a in private.addresses])
     return addresses or private.addresses
-
-
-def _health_settings(config: BalancerConfig) -> HealthSettings:
-    section = config.node_health
-    return HealthSettings(
-        checks_before_routing=section.checks_before_routing,
-        checks_timeout=section.checks_timeout,
-        black_list_after_fails=section.black_list_after_fails,
-        black_list_expiry=section.black_list_expiry,
-    )
-
-
-def _table_settings(config: BalancerConfig) -> TableSettings:
-    section = config.forwarding
-    return TableSettings(
-        size=section.table_size, seed=section.table_seed, scheduler=section.scheduler
-    )

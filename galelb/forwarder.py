@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import abc
 import mmap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -107,6 +107,8 @@ class PlannedNode:
 
     index: int
     address: IPAddress
+    gateway: IPAddress | None = None
+    """The router on the way to it; None when it is directly connected, or not resolved yet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +143,8 @@ class Forwarder(abc.ABC):
     supports_ipv6: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
     """Whether flows keep their node when tables change."""
+    node_setup: ClassVar[str] = ""
+    """What its nodes must be set up for, and `galelb node` sets up: "vip_on_lo", or nothing."""
     helper_programs: ClassVar[tuple[str, ...]] = ()
     """C functions to load beside the entry programs, for `DataPath.run_program`."""
 
@@ -173,6 +177,25 @@ class Forwarder(abc.ABC):
         """Return nodes (by index) that cannot get new flows, with the reason for people."""
         del view
         return {}
+
+    def release_nodes(
+        self, addresses: Collection[IPAddress], maps: Mapping[str, BpfMap]
+    ) -> Collection[IPAddress]:
+        """Let go of nodes that left some time ago; return those that no flow holds any more.
+
+        Their indices may then be given to other nodes, so the forwarder's maps must not speak
+        of them. Called when indices run short; blocks, and never at the same time as `plan`.
+        """
+        del maps
+        return () if self.stateful else addresses
+
+    def held_services(self, maps: Mapping[str, BpfMap]) -> Collection[int] | None:
+        """Return the ids of services that flows hold, None = unknown; blocks.
+
+        Called when ids run short: those of former services without flows are given again.
+        """
+        del maps
+        return None if self.stateful else ()
 
     def components(self, datapath: DataPath, host: HostView) -> Sequence[Component]:
         """Return background work, for example a sweep of expired flows."""

@@ -3,47 +3,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
-import attrs
 import structlog
 import trio
 
 from galelb.control.identity import Numbering
-from galelb.control.map_writer import MapWriter
-from galelb.control.planning import NO_NODE, NO_SERVICE, eligible_nodes, node_leaf, service_leaf
+from galelb.control.numbers import RETRY_S, NodeNumbers
+from galelb.control.planning import NO_SERVICE, service_leaf
+from galelb.control.served import Served
+from galelb.control.snapshot import Snapshot, Targets, table_targets
+from galelb.control.writing import Writing
 from galelb.errors import GaleError
-from galelb.forwarder import BpfMap, Forwarder, ForwardingView, HostView, PlannedNode
+from galelb.forwarder import ForwardingView
 from galelb.health import NodeHealth
-from galelb.model import IPAddress, NodeRecord, Service
+from galelb.model import IPAddress
 from galelb.resolve.next_hops import NextHopChanges, NextHopTable
 from galelb.tables.keeper import TableKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from galelb.model import NodeRecord
 
 __all__ = ["Controller", "Served"]
 
 log = structlog.get_logger("galelb.controller")
 
 
-@attrs.frozen(kw_only=True)
-class Served:
-    """What is served at present: services by id, who forwards them, and where the maps are."""
-
-    services: Mapping[int, Service]
-    forwarders: Mapping[str, Forwarder]
-    host: HostView
-    maps: Mapping[str, BpfMap]
-    retired: tuple[int, ...] = ()
-    """Ids of services that are no longer served; their entries are cleared."""
+async def _forget_nothing() -> None:
+    """Stand in for saving the state."""
+    await trio.lowlevel.checkpoint()
 
 
 class Controller:
     """Owns the way from records to maps; everything it does is idempotent.
 
     `wake` asks for a new plan; `run` makes one plan at a time, with all that changed meanwhile.
+    `remember` saves the state: a number must be on disk before any flow can hold it.
     """
 
     def __init__(
@@ -53,14 +52,19 @@ class Controller:
         nodes: Numbering,
         next_hops: NextHopTable,
         tables: TableKeeper,
+        remember: Callable[[], Awaitable[None]] = _forget_nothing,
     ) -> None:
         self.health = health
         self.nodes = nodes
         self.next_hops = next_hops
         self.tables = tables
-        self.unroutable: dict[IPAddress, str] = {}
+        self.unroutable: Mapping[IPAddress, str] = {}
         self.plans = 0
-        self._writer = MapWriter()
+        self.gateway_of: Callable[[IPAddress], IPAddress | None] = lambda _: None
+        """Returns the router on the way to a node, as far as it is known."""
+        self._remember = remember
+        self._numbers = NodeNumbers(nodes)
+        self._writing = Writing()
         self._served: Served | None = None
         self._lock = trio.Lock()
         self._wanted = trio.Event()
@@ -81,7 +85,7 @@ class Controller:
         """Serve this from now on: fill its maps completely before returning."""
         async with self._lock:
             self._served = served
-            self._writer.forget()
+            self._writing.forget()
             for service_id in served.retired:
                 self.tables.drop(service_id)
             await self._plan(self.next_hops.all_entries())
@@ -90,7 +94,8 @@ class Controller:
         """Plan whenever woken; a plan that fails is logged and made whole when next woken."""
         task_status.started()
         while True:
-            await self._wanted.wait()
+            with trio.move_on_after(RETRY_S if self._numbers.waiting else float("inf")):
+                await self._wanted.wait()
             self._wanted = trio.Event()
             async with self._lock:
                 try:
@@ -104,78 +109,51 @@ class Controller:
         if not self._incomplete:
             return self.next_hops.entries()
         self._incomplete = False
-        self._writer.forget()
+        self._writing.forget()
         return self.next_hops.all_entries()
 
     def view(self, forwarder: str | None = None) -> ForwardingView:
         """Return services and nodes by number, of one forwarder or of all."""
-        served = self.served
-        services = {
-            number: service
-            for number, service in served.services.items()
-            if forwarder in (None, service.forwarder)
-        }
-        nodes = {
-            number: PlannedNode(index=number, address=record.node.address)
-            for number, record in self._numbered(self.health.records())
-        }
-        return ForwardingView(services=services, nodes=nodes, host=served.host)
+        return self._snapshot(self.health.records()).view(self.served, forwarder)
 
-    def _numbered(self, records: Sequence[NodeRecord]) -> list[tuple[int, NodeRecord]]:
-        return [(self.nodes.number(str(record.node.address)), record) for record in records]
-
-    def _forgotten(self, records: Sequence[NodeRecord]) -> list[tuple[int, Mapping[str, Any]]]:
-        """Return empty leaves for nodes that are no more: programs then bypass their flows."""
-        present = {str(record.node.address) for record in records}
-        known = self.nodes.known().items()
-        return [(number, NO_NODE) for address, number in known if address not in present]
+    def _snapshot(self, records: Sequence[NodeRecord]) -> Snapshot:
+        return Snapshot(
+            records=records,
+            numbers=self.nodes.known(),
+            next_hops=self.next_hops.bound(),
+            gateways={r.node.address: self.gateway_of(r.node.address) for r in records},
+        )
 
     async def _plan(self, hops: NextHopChanges) -> None:
         """Write in the order in which programs follow.
 
         That is next hops, nodes, the forwarders' own maps, lookup tables, services. Everything
-        is read here and only written in the worker thread.
+        is read here and only computed and written in worker threads.
         """
         self.plans += 1
         records = self.health.records()
-        leaves: list[tuple[int, Mapping[str, Any]]] = [
-            (number, node_leaf(record, self.next_hops.node_index(record.node.address)))
-            for number, record in self._numbered(records)
-        ] + self._forgotten(records)
-        views = {name: self.view(name) for name in self.served.forwarders}
-        self.unroutable = await trio.to_thread.run_sync(self._write_nodes, hops, leaves, views)
-        await self._update_tables(records)
+        await self._number([record.node.address for record in records])
+        now = self._snapshot(records)
+        refused = await trio.to_thread.run_sync(self._writing.nodes, self.served, now, hops)
+        self.unroutable = {**refused, **self._numbers.waiting}
+        services = self.served.services
+        targets = await trio.to_thread.run_sync(table_targets, services, now, self.unroutable)
+        await self._update_tables(targets, now)
         await trio.to_thread.run_sync(self._write_services)
         self.tables.release_replaced(trio.current_time())
 
-    def _write_nodes(
-        self,
-        hops: NextHopChanges,
-        leaves: Sequence[tuple[int, Mapping[str, Any]]],
-        views: Mapping[str, ForwardingView],
-    ) -> dict[IPAddress, str]:
-        maps = self.served.maps
-        for key in hops.index_delete:
-            maps["gale_next_hop_index"].delete(key)
-        maps["gale_next_hops"].update(hops.next_hops)
-        maps["gale_next_hop_index"].update(hops.index_set)
-        self._writer.write(maps["gale_nodes"], leaves)
-        unroutable: dict[IPAddress, str] = {}
-        for name, view in views.items():
-            unroutable |= self._write_forwarder(self.served.forwarders[name], view)
-        return unroutable
+    async def _number(self, addresses: Collection[IPAddress]) -> None:
+        """Have a number for every node, taken back from one that is gone if there is no other."""
+        if candidates := self._numbers.absent(addresses, trio.current_time()):
+            release = self._writing.release_nodes
+            released = await trio.to_thread.run_sync(release, self.served, candidates)
+            self._numbers.take_back(released)
+        if self._numbers.number(addresses):
+            await self._remember()
 
-    def _write_forwarder(self, forwarder: Forwarder, view: ForwardingView) -> dict[IPAddress, str]:
-        for map_name, entries in forwarder.plan(view, self.served.maps).items():
-            self._writer.write(self.served.maps[map_name], entries)
-        reasons = forwarder.unroutable(view)
-        return {view.nodes[number].address: reason for number, reason in reasons.items()}
-
-    async def _update_tables(self, records: Sequence[NodeRecord]) -> None:
-        index_of = {str(r.node.address): number for number, r in self._numbered(records)}
+    async def _update_tables(self, targets: Targets, now: Snapshot) -> None:
         for service_id, service in self.served.services.items():
-            nodes = eligible_nodes(service, records, self.unroutable)
-            await self.tables.update(service_id, service, nodes, index_of)
+            await self.tables.update(service_id, service, targets[service_id], now.numbers)
 
     def _write_services(self) -> None:
         leaves: list[tuple[int, Mapping[str, Any]]] = []
@@ -183,4 +161,4 @@ class Controller:
             table = self.tables.table(service_id)
             leaves.append((service_id, service_leaf(service, table.first if table else None)))
         leaves += [(service_id, NO_SERVICE) for service_id in self.served.retired]
-        self._writer.write(self.served.maps["gale_services"], leaves)
+        self._writing.services(self.served, leaves)

@@ -19,13 +19,17 @@ class Numbering:
 
     def __init__(self, what: str, limit: int, known: Mapping[str, int] | None = None) -> None:
         self._what = what
-        self._limit = limit
+        self.limit = limit
         self._numbers: dict[str, int] = {}
         for key, number in (known or {}).items():
             self._adopt(key, number)
 
     def _adopt(self, key: str, number: int) -> None:
-        if not 1 <= number <= self._limit or number in self._numbers.values():
+        if (
+            type(number) is not int
+            or not 1 <= number <= self.limit
+            or number in self._numbers.values()
+        ):
             raise GaleError(
                 f"saved state is damaged: {self._what} {key} has number {number}; "
                 "remove the instance with `galelb detach` and start again"
@@ -43,10 +47,15 @@ class Numbering:
 
     def _lowest_free(self) -> int:
         taken = set(self._numbers.values())
-        free = next((n for n in range(1, self._limit + 1) if n not in taken), None)
+        free = next((n for n in range(1, self.limit + 1) if n not in taken), None)
         if free is None:
-            raise GaleError(f"more than {self._limit} {self._what}s; remove some that are not used")
+            raise GaleError(f"more than {self.limit} {self._what}s; remove some that are not used")
         return free
+
+    @property
+    def spare(self) -> int:
+        """How many numbers are free."""
+        return self.limit - len(self._numbers)
 
     def get(self, key: str) -> int | None:
         """Return the number of `key` if it has one."""

@@ -25,10 +25,14 @@ class MapWriter:
         self._written.clear()
 
     def write(self, bpf_map: BpfMap, entries: Iterable[tuple[Any, Any]]) -> int:
-        """Bring entries up to date; return how many were written. Raises MapError."""
-        written = self._written.setdefault(bpf_map.name, {})
-        changed = [(key, leaf) for key, leaf in entries if written.get(repr(key)) != leaf]
+        """Bring entries up to date; return how many were written. Raises MapError.
+
+        An entry that is not named is forgotten, since its owner may have deleted it meanwhile.
+        """
+        written = self._written.get(bpf_map.name, {})
+        named = [(repr(key), key, leaf) for key, leaf in entries]
+        changed = [(key, leaf) for text, key, leaf in named if written.get(text) != leaf]
         if changed:
             bpf_map.update(changed)
-            written.update((repr(key), leaf) for key, leaf in changed)
+        self._written[bpf_map.name] = {text: leaf for text, _, leaf in named}
         return len(changed)

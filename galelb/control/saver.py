@@ -26,17 +26,19 @@ class StateSaver:
         self._directory = directory
         self._snapshot = snapshot
         self._wanted = trio.Event()
+        self._writing = trio.Lock()
 
     def wake(self) -> None:
         """Ask for the state to be saved soon."""
         self._wanted.set()
 
     async def save(self) -> None:
-        """Save now."""
-        try:
-            await trio.to_thread.run_sync(save_state, self._directory, self._snapshot())
-        except OSError as error:
-            log.error("state_not_saved", reason=str(error))  # noqa: TRY400 - for users
+        """Save now; one after the other, so that the newest is what stays."""
+        async with self._writing:
+            try:
+                await trio.to_thread.run_sync(save_state, self._directory, self._snapshot())
+            except OSError as error:
+                log.error("state_not_saved", reason=str(error))  # noqa: TRY400 - for users
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Save after each burst of changes."""

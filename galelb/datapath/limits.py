@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from galelb.bpf.pipeline import Limits
 from galelb.tables import slots_needed
 
-__all__ = ["MAX_NODES", "MAX_SERVICES", "limits_for"]
+__all__ = ["MAX_KNOWN_NODES", "MAX_NODES", "MAX_SERVICES", "limits_for"]
 
 MAX_NODES = 4095
 """Most nodes of a balancer; indices of nodes are 1 to this."""
+MAX_KNOWN_NODES = MAX_NODES - 512
+"""Most nodes at a time: the number of one that is forgotten is not free at once."""
 MAX_SERVICES = 4095
 """Most services that a balancer has ever had; ids are 1 to this."""
 

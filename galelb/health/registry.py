@@ -37,6 +37,10 @@ class NodeHealth:
         self._settings = settings
         self._max_nodes = max_nodes
         self._machines: dict[IPAddress, NodeMachine] = {}
+        self._records: dict[IPAddress, NodeRecord] = {}
+        self._dues: dict[IPAddress, float] = {}
+        self._stale: set[IPAddress] = set()
+        """Nodes that may have changed since their record and deadline were looked at."""
         self._now = float("-inf")
         self._before: dict[IPAddress, NodeRecord | None] = {}
         """Records as last taken, of the nodes that changed since."""
@@ -128,6 +132,7 @@ class NodeHealth:
         """Go on with other settings; what was due under the old ones happens first."""
         self.tick(now)
         self._settings = settings
+        self._stale.update(self._machines)
         for machine in self._machines.values():
             machine.settings = settings
 
@@ -136,27 +141,28 @@ class NodeHealth:
     def tick(self, now: float) -> None:
         """Let everything happen that is due: time-outs, the black list's end, forgiveness."""
         self._now = max(self._now, now)
-        for address, machine in self._machines.items():
-            due = machine.deadline()
-            if due is not None and due <= self._now:
-                self._note(address, machine)
-                machine.advance(self._now)
+        self._refresh()
+        for address in [address for address, due in self._dues.items() if due <= self._now]:
+            machine = self._machines[address]
+            self._note(address, machine)
+            machine.advance(self._now)
 
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do next; None = nothing before other calls."""
-        dues = (machine.deadline() for machine in self._machines.values())
-        return min((due for due in dues if due is not None), default=None)
+        self._refresh()
+        return min(self._dues.values(), default=None)
 
     # what others read
 
     def records(self) -> tuple[NodeRecord, ...]:
         """All nodes, in the order in which they joined."""
-        return tuple(machine.record() for machine in self._machines.values())
+        self._refresh()
+        return tuple([self._records[address] for address in self._machines])
 
     def get(self, address: IPAddress) -> NodeRecord | None:
         """Return one node, or None."""
-        machine = self._machines.get(address)
-        return None if machine is None else machine.record()
+        self._refresh()
+        return self._records.get(address)
 
     def take_changes(self) -> list[tuple[NodeRecord | None, NodeRecord]]:
         """Return (old, new) of each node that differs since the last call; old None = new node.
@@ -216,6 +222,7 @@ class NodeHealth:
         self._now = max(self._now, now)
         for machine in self._machines.values():
             if machine.adopted_until is not None:
+                self._stale.add(machine.node.address)
                 machine.adopted_until = self._now + self._settings.checks_timeout
 
     # details
@@ -269,7 +276,24 @@ class NodeHealth:
         self._removed[address] = gone
         return gone
 
+    def _refresh(self) -> None:
+        """Look again at the nodes that were touched; with thousands of them, only at these."""
+        for address in self._stale:
+            machine = self._machines.get(address)
+            due = None if machine is None else machine.deadline()
+            if machine is None:
+                self._records.pop(address, None)
+            else:
+                self._records[address] = machine.record()
+            if due is None:
+                self._dues.pop(address, None)
+            else:
+                self._dues[address] = due
+        self._stale.clear()
+
     def _note(self, address: IPAddress, machine: NodeMachine | None) -> None:
+        """Note that a node is about to change, or to join or leave."""
+        self._stale.add(address)
         if address not in self._before:
             self._before[address] = None if machine is None else machine.record()
 

@@ -109,6 +109,10 @@ class NextHopTable:
         """Return the index that a node is bound to, 0 = unresolved."""
         return self._bound.get(address, 0)
 
+    def bound(self) -> dict[IPAddress, int]:
+        """Return the index of every node that has one."""
+        return dict(self._bound)
+
     def client_hop(self, ifindex: int, dmac: str, smac: str, mtu: int) -> int:
         """Learn the way to clients that a program found in the FIB; return its index.
 
@@ -192,7 +196,8 @@ class NextHopTable:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             self._clear()
             raise GaleError(
-                f"the saved next hops are not usable ({error!r}); starting without them"
+                f"the saved next hops are not usable ({error!r}); flows hold their numbers, so "
+                "run `galelb detach` to remove the old instance"
             ) from error
 
     # inside

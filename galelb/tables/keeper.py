@@ -62,6 +62,8 @@ class TableKeeper:
         self._built: dict[str, BuiltTable] = {}
         self._current: dict[int, BuiltTable] = {}
         self._replaced: list[str] = []
+        self._shares: dict[tuple[str, str], float] = {}
+        """What moved from one table to another, until this plan is done."""
 
     def use(self, memory: mmap.mmap, elements: int, adopted: Mapping[str, int]) -> None:
         """Work on this gale_slots from now on; `adopted` are regions that hold live tables."""
@@ -98,17 +100,31 @@ class TableKeeper:
         Raises GaleError when gale_slots stays full.
         """
         old = self._current.get(service_id)
-        spec = TableSpec(nodes=tuple(nodes), **attrs.asdict(self._settings))
-        if (old.spec if old else None) == (spec if nodes else None):
+        nodes = self._as_many_as_fit(service, nodes)
+        if (old.spec.nodes if old else ()) == nodes:
             return False
+        spec = TableSpec(nodes=nodes, **attrs.asdict(self._settings))
         if nodes:
             self._current[service_id] = await self._place(service, spec, index_of)
         else:
             del self._current[service_id]
         if old is not None:
             self._replaced.append(old.spec.digest)
-        self._tell(service, old, self._current.get(service_id))
+        await self._tell(service, old, self._current.get(service_id))
         return True
+
+    def _as_many_as_fit(
+        self, service: Service, nodes: Sequence[tuple[str, int]]
+    ) -> tuple[tuple[str, int], ...]:
+        """Return the nodes, sorted; a node without a slot must not cost the others theirs."""
+        if len(nodes) > self._settings.size:
+            log.error(
+                "table_too_small",
+                service=service.name,
+                nodes=len(nodes),
+                table_size=self._settings.size,
+            )
+        return tuple(sorted(nodes)[: self._settings.size])
 
     def drop(self, service_id: int) -> None:
         """Forget the table of a service that is no longer served."""
@@ -121,6 +137,7 @@ class TableKeeper:
         for key in self._replaced:
             self._space.release(key, now)
         self._replaced.clear()
+        self._shares.clear()
         live = {table.spec.digest for table in self._current.values()}
         self._built = {key: table for key, table in self._built.items() if key in live}
 
@@ -130,19 +147,30 @@ class TableKeeper:
         first, fresh = await self._acquire(spec)
         if not fresh and spec.digest in self._built:
             return self._built[spec.digest]
-        slots = await trio.to_thread.run_sync(
-            self._plugins.build_table, service, spec.nodes, spec.size, spec.seed
-        )
-        if fresh:
-            self._write(first, pack(slots, [index_of[address] for address in spec.addresses]))
+        try:
+            built, content = await trio.to_thread.run_sync(
+                self._build, service, spec, index_of, first
+            )
+        except BaseException:
+            self._space.release(spec.digest, trio.current_time(), written=not fresh)
+            raise
+        self._write(first, content)
+        self._built[spec.digest] = built
+        return built
+
+    def _build(
+        self, service: Service, spec: TableSpec, index_of: Mapping[str, int], first: int
+    ) -> tuple[BuiltTable, bytes]:
+        """Return a table and its bytes; takes tens of milliseconds, so use a worker thread."""
+        addresses = spec.addresses
+        slots = self._plugins.build_table(service, spec.nodes, spec.size, spec.seed)
         built = BuiltTable(
             spec=spec,
             first=first,
-            digest=digest(slots, spec.addresses),
-            slots=tuple(spec.addresses[position] for position in slots),
+            digest=digest(slots, addresses),
+            slots=tuple([addresses[position] for position in slots]),
         )
-        self._built[spec.digest] = built
-        return built
+        return built, pack(slots, [index_of[address] for address in addresses])
 
     async def _acquire(self, spec: TableSpec) -> tuple[int, bool]:
         """Wait for room: replaced tables are freed after their grace time."""
@@ -158,12 +186,24 @@ class TableKeeper:
         raise AssertionError
 
     def _write(self, first: int, content: bytes) -> None:
+        """Write a table unless it lies there already, as an earlier run may have left it.
+
+        What was adopted is not trusted blindly: the earlier run may have died, or found the disk
+        full, before it could say that it had put another table there.
+        """
         if self._memory is None:
             raise GaleError("lookup tables have no memory yet")
-        self._memory[first * 8 : first * 8 + len(content)] = content
+        place = slice(first * 8, first * 8 + len(content))
+        if self._memory[place] != content:
+            self._memory[place] = content
 
-    def _tell(self, service: Service, old: BuiltTable | None, new: BuiltTable | None) -> None:
-        share = moved(old.slots if old else (), new.slots if new else ())
+    async def _tell(self, service: Service, old: BuiltTable | None, new: BuiltTable | None) -> None:
+        key = (old.digest if old else "", new.digest if new else "")
+        if key not in self._shares:
+            self._shares[key] = await trio.to_thread.run_sync(
+                moved, old.slots if old else (), new.slots if new else ()
+            )
+        share = self._shares[key]
         self._plugins.table_changed(service, new.digest if new else "", share)
         log.info(
             "table_changed",

@@ -171,13 +171,18 @@ class SlotSpace:
         self._held[key] = _Held(region, users=1)
         return region
 
-    def release(self, key: str, now: float) -> None:
-        """Give up one use; the last one starts the grace time. Raises KeyError if not held."""
+    def release(self, key: str, now: float, *, written: bool = True) -> None:
+        """Give up one use; the last one starts the grace time. Raises KeyError if not held.
+
+        A region that was never `written` is forgotten at once, as nobody may get it so.
+        """
         held = self._held[key]
         if held.users == 0:
             raise KeyError(key)
         held.users -= 1
         held.free_at = now + self.grace_s
+        if not written:
+            del self._held[key]
 
     def region(self, key: str) -> Region | None:
         """Return the region of a key that has users, or None."""

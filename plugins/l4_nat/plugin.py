@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from galelb_plugins.l4_nat.flows import FlowReader
 from galelb_plugins.l4_nat.layout import macros
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
+from galelb_plugins.l4_nat.release import held_services, release_nodes
 from galelb_plugins.l4_nat.sweeper import Sweeper
 
 from galelb.component import Component
@@ -23,7 +24,7 @@ from galelb.forwarder import (
     HostView,
     MapContent,
 )
-from galelb.model import Flow, Metric, Service
+from galelb.model import Flow, IPAddress, Metric, Service
 
 __all__ = ["L4Nat"]
 
@@ -71,6 +72,16 @@ class L4Nat(Forwarder):
     def unroutable(self, view: ForwardingView) -> Mapping[int, str]:
         """Return the nodes that got no slice in the last plan."""
         return {n: why for n, why in self._planner.unroutable.items() if n in view.nodes}
+
+    def release_nodes(
+        self, addresses: Collection[IPAddress], maps: Mapping[str, BpfMap]
+    ) -> Collection[IPAddress]:
+        """Give up the slices of nodes that no flow uses; a node with flows keeps all of its."""
+        return release_nodes(addresses, maps)
+
+    def held_services(self, maps: Mapping[str, BpfMap]) -> Collection[int] | None:
+        """Return the ids in the keys of all flows."""
+        return held_services(maps)
 
     def components(self, datapath: DataPath, host: HostView) -> Sequence[Component]:
         """Return the sweep of expired flows."""

@@ -9,7 +9,8 @@ import trio.testing
 from galelb.abi import NO_TABLE, NodeFlag
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
-from galelb.errors import MapError
+from galelb.control.numbers import QUIET_S
+from galelb.errors import MapError, PluginError
 from galelb.forwarder import Forwarder, HostView
 from galelb.health import HealthSettings, NodeHealth
 from galelb.model import Interface, NextHop, Node, Protocol, Service
@@ -227,3 +228,80 @@ async def test_a_failed_plan_is_made_whole_by_the_next_one(controller, maps, nur
 
     index = maps["gale_nodes"].get(1)["next_hop"]
     assert MAC.replace(":", "") == maps["gale_next_hops"].get(index)["dst"].hex()
+
+
+async def test_a_number_is_remembered_before_any_map_names_it(controller, maps):
+    seen = []
+
+    async def remember():
+        seen.append((controller.nodes.known(), maps["gale_nodes"].writes))
+
+    controller._remember = remember
+    add(controller, A)
+    await controller.serve(served(maps))
+    await controller.serve(served(maps))
+
+    assert [({str(A): 1}, 0)] == seen
+
+
+async def test_without_a_free_number_a_node_waits_and_the_others_are_served(controller, maps):
+    controller.nodes.limit = 1
+    add(controller, A)
+    add(controller, B)
+    await controller.serve(served(maps))
+
+    assert {1} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert [B] == list(controller.unroutable)
+    assert controller.view().nodes.keys() == {1}
+
+
+async def test_a_number_that_no_flow_holds_goes_to_another_node(
+    controller, maps, nursery, autojump_clock
+):
+    controller.nodes.limit = 1
+    add(controller, A)
+    await controller.serve(served(maps))
+    controller.health.remove(A, trio.current_time())
+    add(controller, B)
+    await controller.serve(served(maps))
+    waiting = dict(controller.unroutable)
+
+    await trio.sleep(QUIET_S)
+    await controller.serve(served(maps))
+
+    assert [B] == list(waiting)
+    assert {str(B): 1} == controller.nodes.known()
+    assert {1} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+
+
+async def test_a_forwarder_whose_plan_fails_is_named(controller, maps):
+    class Broken(FakeForwarder):
+        def plan(self, view, maps):
+            return {"no_such_map": [(1, 1)]}
+
+    with pytest.raises(PluginError, match=r"fake.*plan failed: KeyError"):
+        await controller.serve(served(maps, forwarder=Broken(None)))
+
+
+async def test_more_nodes_than_slots_leave_some_out_and_serve_the_rest(controller, maps):
+    controller.tables._settings = TableSettings(size=3, seed=0, scheduler="maglev")
+    for last in range(1, 6):
+        add(controller, ipaddress.ip_address(f"10.1.0.{last}"))
+    await controller.serve(served(maps))
+
+    first = maps["gale_services"].get(1)["table"]
+    memory = maps["gale_slots"].mmap()
+    assert {1, 2, 3} == set(struct.unpack_from("=3H", memory, first * 8))
+
+
+async def test_an_adopted_table_that_is_not_what_was_saved_is_written_anew(controller, maps):
+    add(controller, A)
+    await controller.serve(served(maps))
+    key = controller.tables.table(1).spec.digest
+    memory = maps["gale_slots"].mmap()
+    memory[: SIZE * 2] = b"\x07\0" * SIZE
+    controller.tables.use(memory, maps["gale_slots"].max_entries, {key: 0})
+    await controller.serve(served(maps))
+
+    assert maps["gale_services"].get(1)["table"] == 0
+    assert {1} == set(slots(maps, 0))

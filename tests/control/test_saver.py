@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import threading
+
 import structlog.testing
 import trio
 
@@ -50,3 +52,25 @@ async def test_a_disk_that_cannot_be_written_is_logged_and_survived(tmp_path):
         await saver.save()
 
     assert [entry["event"] for entry in logs] == ["state_not_saved"]
+
+
+async def test_two_saves_never_write_at_the_same_time(tmp_path, monkeypatch):
+    at_once, most = 0, 0
+    changing = threading.Lock()
+
+    def save_slowly(directory, state):
+        nonlocal at_once, most
+        with changing:
+            at_once += 1
+            most = max(most, at_once)
+        trio.from_thread.run(trio.lowlevel.checkpoint)
+        with changing:
+            at_once -= 1
+
+    monkeypatch.setattr("galelb.control.saver.save_state", save_slowly)
+    saver = StateSaver(tmp_path, SavedState)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(saver.save)
+
+    assert most == 1

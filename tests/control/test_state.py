@@ -31,8 +31,33 @@ def test_saved_state_is_adopted(tmp_path):
     assert loaded.flow_seed == 7
 
 
+def state(**fields):
+    return json.dumps({"version": 1, "attachments": [], **fields})
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"version": 99}', json.dumps({"version": 1, "attachments": [{}]})]
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"version": 99}',
+        state(attachments=[{}]),
+        state(services=[]),
+        state(services={"tcp/192.0.2.1/80/0": "1"}),
+        state(nodes={"10.0.0.1": 1.5}),
+        state(nodes=None),
+        state(tables=[1]),
+        state(flow_seed="x"),
+        state(flow_seed=-1),
+        state(flow_seed=1 << 32),
+        state(next_hops=[]),
+        state(health={"a": 1}),
+        state(slots_pin=5),
+        state(adopted=False),
+        state(unknown=1),
+    ],
 )
 def test_damaged_state_is_refused_and_says_what_to_do(tmp_path, text):
     (tmp_path / "state.json").write_text(text)
@@ -45,3 +70,16 @@ def test_saving_leaves_no_temporary_file(tmp_path):
     save_state(tmp_path, SavedState())
 
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_state_that_cannot_be_read_says_what_to_do(tmp_path):
+    (tmp_path / "state.json").mkdir()
+
+    with pytest.raises(GaleError, match="galelb detach"):
+        load_state(tmp_path)
+
+
+def test_only_we_may_read_what_is_saved(tmp_path):
+    save_state(tmp_path, SavedState())
+
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600

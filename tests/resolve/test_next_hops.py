@@ -203,7 +203,7 @@ def test_all_entries_are_for_maps_that_were_just_made():
 def test_a_broken_snapshot_is_refused_and_leaves_an_empty_table(data):
     table = NextHopTable(16)
 
-    with pytest.raises(GaleError, match="starting without them"):
+    with pytest.raises(GaleError, match="galelb detach"):
         table.restore(data)
 
     assert 1 == table.assign(hop())

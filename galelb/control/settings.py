@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections of the configuration as the parts of the control plane take them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galelb.health import HealthSettings
+from galelb.tables.keeper import TableSettings
+
+if TYPE_CHECKING:
+    from galelb.config import BalancerConfig
+
+__all__ = ["health_settings", "table_settings"]
+
+
+def health_settings(config: BalancerConfig) -> HealthSettings:
+    """Return the rules for nodes."""
+    section = config.node_health
+    return HealthSettings(
+        checks_before_routing=section.checks_before_routing,
+        checks_timeout=section.checks_timeout,
+        black_list_after_fails=section.black_list_after_fails,
+        black_list_expiry=section.black_list_expiry,
+    )
+
+
+def table_settings(config: BalancerConfig) -> TableSettings:
+    """Return what lookup tables depend on."""
+    section = config.forwarding
+    return TableSettings(
+        size=section.table_size, seed=section.table_seed, scheduler=section.scheduler
+    )

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What flows still hold of nodes and services that are gone, and giving back what they do not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+from galelb_plugins.l4_nat.codec import (
+    slice_from_leaf,
+    slice_key_from_struct,
+    slice_key_to_struct,
+)
+from galelb_plugins.l4_nat.entries import EntryTable
+from galelb_plugins.l4_nat.flows import slice_is_idle
+from galelb_plugins.l4_nat.layout import FAMILIES
+from galelb_plugins.l4_nat.slices import Slice, SliceKey
+
+from galelb.forwarder import BpfMap
+from galelb.model import IPAddress
+
+__all__ = ["held_services", "release_nodes"]
+
+
+def release_nodes(
+    addresses: Collection[IPAddress], maps: Mapping[str, BpfMap]
+) -> tuple[IPAddress, ...]:
+    """Remove the slices of nodes all of whose slices are idle; return these nodes."""
+    wanted = frozenset(addresses)
+    held: dict[IPAddress, list[tuple[SliceKey, Slice]]] = defaultdict(list)
+    for struct, leaf in maps["l4_nat_slices"].items():
+        key = slice_key_from_struct(struct)
+        if key.node in wanted:
+            held[key.node].append((key, slice_from_leaf(leaf)))
+    released = tuple(
+        address
+        for address in addresses
+        if all(slice_is_idle(part, address.version, maps) for _, part in held[address])
+    )
+    for address in released:
+        for key, _ in held[address]:
+            maps["l4_nat_slices"].delete(slice_key_to_struct(key))
+    return released
+
+
+def held_services(maps: Mapping[str, BpfMap]) -> frozenset[int]:
+    """Return the ids of services in the tables of flows."""
+    tables = [
+        EntryTable(maps[f"l4_nat_flows{version}"], version)
+        for version in FAMILIES
+        if f"l4_nat_flows{version}" in maps
+    ]
+    return frozenset(entry.id for table in tables for _, entry in table.used())
