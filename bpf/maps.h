@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Maps of the pipeline. GALE_MAP lines are rewritten by galelb/bpf/compose.py to pinned bcc tables. */
+/* Maps of the pipeline. GALE_MAP lines are rewritten by galelb/bpf/compose.py to bcc tables. */
 #ifndef GALELB_MAPS_H
 #define GALELB_MAPS_H
 
