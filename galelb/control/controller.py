@@ -88,6 +88,7 @@ class Controller:
             self._writing.forget()
             for service_id in served.retired:
                 self.tables.drop(service_id)
+            await self._remember()
             await self._plan(self.next_hops.all_entries())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

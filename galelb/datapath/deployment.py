@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import structlog
 import trio
 
+from galelb.abi import NO_TABLE
 from galelb.bpf.matching import service_keys
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
@@ -19,6 +20,7 @@ from galelb.datapath.interfaces import wanted_interfaces
 from galelb.datapath.limits import limits_for
 from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
 from galelb.errors import ConfigError
+from galelb.plugins.blame import blamed
 from galelb.services import resolve_services, service_key
 
 if TYPE_CHECKING:
@@ -73,10 +75,7 @@ class Deployment:
         private = await self._netlink.interface(config.private_interface.net_interface_private)
         public = await self._netlink.interface(config.public_interface.net_interface_public)
         host = host_view(private, public, self._adopted.flow_seed)
-        services = {
-            self._service_ids.number(service_key(service)): service
-            for service in resolve_services(config, public)
-        }
+        services = await self._numbered(resolve_services(config, public))
         forwarders = self._forwarders(config, services, host)
         present, wanted = await self._netlink.interfaces(), wanted_interfaces(config)
         mtus = [present[name].mtu for name in wanted if name in present]
@@ -90,6 +89,30 @@ class Deployment:
             frags=max(mtus, default=0) > _MAX_PLAIN_MTU,
         )
 
+    async def _numbered(self, services: Sequence[Service]) -> dict[int, Service]:
+        """Return services by id; ids run short only for who has changed services for years."""
+        ids = self._service_ids
+        if sum(ids.get(service_key(service)) is None for service in services) > ids.spare:
+            held = await trio.to_thread.run_sync(self._held_services)
+            former = [key for key, number in ids.known().items() if number not in held]
+            log.info("service_ids_released", count=len(former))
+            ids.release(former)
+        return {ids.number(service_key(service)): service for service in services}
+
+    def _held_services(self) -> Container[int]:
+        """Return the ids that are served, or that flows still hold; blocks."""
+        if not self.datapath.loaded:
+            return range(self._service_ids.limit + 1)
+        served = self._controller.served
+        held = set(served.services)
+        for name, forwarder in served.forwarders.items():
+            with blamed(name, "held_services"):
+                found = forwarder.held_services(served.maps)
+                if found is None:
+                    return range(self._service_ids.limit + 1)
+                held.update(found)
+        return held
+
     def _forwarders(
         self, config: BalancerConfig, services: Mapping[int, Service], host: HostView
     ) -> dict[str, Forwarder]:
@@ -97,9 +120,10 @@ class Deployment:
         forwarders: dict[str, Forwarder] = {}
         problems: list[str] = []
         for name in sorted({service.forwarder for service in services.values()}):
-            forwarder = self._plugins.forwarder(name)(config.plugins[name])
             mine = [s for s in services.values() if s.forwarder == name]
-            problems += [f"{config.path}: {text}" for text in forwarder.check(mine, host)]
+            with blamed(name, "check"):
+                forwarder = self._plugins.forwarder(name)(config.plugins[name])
+                problems += [f"{config.path}: {text}" for text in forwarder.check(mine, host)]
             forwarders[name] = forwarder
         if problems:
             raise ConfigError(problems)
@@ -128,7 +152,7 @@ class Deployment:
 
     async def _fill(self, generation: Generation) -> None:
         """Make the maps of a generation say what is known, before any packet meets them."""
-        tables = self._live_tables(generation)
+        tables = await trio.to_thread.run_sync(self._live_tables, generation)
         self.datapath.use(generation)
         slots = generation.maps["gale_slots"]
         self._controller.tables.use(slots.mmap(), slots.max_entries, tables)
@@ -156,7 +180,18 @@ class Deployment:
         if self.datapath.loaded:
             same = self.datapath.generation.pin_name("gale_slots") == pin
             return self._controller.tables.regions() if same else {}
-        return self._adopted.tables if self._adopted.slots_pin == pin else {}
+        saved = self._adopted.tables if self._adopted.slots_pin == pin else {}
+        return {**_tables_in_use(generation, known=saved.values()), **saved}
+
+
+def _tables_in_use(generation: Generation, *, known: Collection[int]) -> dict[str, int]:
+    """Return the tables that programs read and that nobody remembers having put there.
+
+    A balancer that dies between writing a table and saving its state leaves such ones.
+    """
+    leaves = [leaf for _, leaf in generation.maps["gale_services"].items() if leaf["family"]]
+    first = {leaf["table"] for leaf in leaves if leaf["table"] != NO_TABLE}
+    return {f"found at {one}": one for one in sorted(first - set(known))}
 
 
 def _keys(generation: Generation) -> list[tuple[dict[str, Any], int]]:

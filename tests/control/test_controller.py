@@ -239,9 +239,8 @@ async def test_a_number_is_remembered_before_any_map_names_it(controller, maps):
     controller._remember = remember
     add(controller, A)
     await controller.serve(served(maps))
-    await controller.serve(served(maps))
 
-    assert [({str(A): 1}, 0)] == seen
+    assert ({str(A): 1}, 0) == seen[-1]
 
 
 async def test_without_a_free_number_a_node_waits_and_the_others_are_served(controller, maps):
