@@ -14,15 +14,16 @@ __all__ = ["Dissected", "describe", "dissect", "dissect_ip"]
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 VLAN_TYPES = (0x8100, 0x88A8)
 MAX_TAGS = 2
-MAX_EXTENSIONS = 8
+MAX_EXTENSIONS = 5
 HOP, ROUTING, FRAGMENT, AUTH, DEST = 0, 43, 44, 51, 60
-MINIMUM = {TCP: 20, UDP: 8, ICMP: 8, ICMP6: 8}
+MINIMUM = {(4, TCP): 20, (4, UDP): 8, (4, ICMP): 8, (6, TCP): 20, (6, UDP): 8, (6, ICMP6): 8}
 
 
 @attrs.frozen(kw_only=True)
 class Dissected:
     """An IP packet in a frame; offsets count from the start of the bytes given.
 
+    Read by the rules of the data path: what it cannot read is no packet here either.
     `sport` and `dport` are 0 unless the packet starts with a whole TCP or UDP header.
     """
 
@@ -128,11 +129,11 @@ def _ipv6(data: bytes, l3: int, quoted: bool) -> Dissected | None:
 
 
 def _walk(data: bytes, packet: Dissected) -> Dissected | None:
-    for _ in range(MAX_EXTENSIONS):
+    for _ in range(MAX_EXTENSIONS + 1):
         at, kind = packet.l4, packet.protocol
         if kind not in (HOP, ROUTING, FRAGMENT, AUTH, DEST):
-            return packet
-        if at + 8 > packet.end:
+            return packet if packet.l4 <= packet.end else None
+        if at + 8 > packet.end or (kind == ROUTING and data[at + 3]):
             return None
         length = {FRAGMENT: 8, AUTH: (data[at + 1] + 2) * 4}.get(kind, (data[at + 1] + 1) * 8)
         packet = attrs.evolve(packet, protocol=data[at], l4=at + length)
@@ -140,7 +141,7 @@ def _walk(data: bytes, packet: Dissected) -> Dissected | None:
             packet = _fragment6(data, at, packet)
             if packet.later_fragment:
                 return packet
-    return packet if packet.protocol not in (HOP, ROUTING, FRAGMENT, AUTH, DEST) else None
+    return None
 
 
 def _fragment6(data: bytes, at: int, packet: Dissected) -> Dissected:
@@ -156,21 +157,28 @@ def _fragment6(data: bytes, at: int, packet: Dissected) -> Dissected:
 
 
 def _ports(data: bytes, packet: Dissected, quoted: bool) -> Dissected | None:
-    if packet.later_fragment or packet.protocol not in MINIMUM:
+    minimum = MINIMUM.get((packet.version, packet.protocol))
+    if packet.later_fragment or minimum is None:
         return packet
-    need = 8 if quoted else MINIMUM[packet.protocol]
-    if packet.end - packet.l4 < need:
+    at, room = packet.l4, packet.end - packet.l4
+    if room < (8 if quoted else minimum):
         return None
     if packet.protocol not in (TCP, UDP):
         return packet
-    at = packet.l4
-    has_flags = packet.protocol == TCP and packet.end >= at + 14
+    if packet.protocol == TCP and not quoted and not _sound_tcp(data, packet, room):
+        return None
     return attrs.evolve(
         packet,
         sport=int.from_bytes(data[at : at + 2], "big"),
         dport=int.from_bytes(data[at + 2 : at + 4], "big"),
-        tcp_flags=data[at + 13] if has_flags else 0,
+        tcp_flags=data[at + 13] if packet.protocol == TCP and room >= 14 else 0,
     )
+
+
+def _sound_tcp(data: bytes, packet: Dissected, room: int) -> bool:
+    """Whether the TCP header has the length that it claims; in a first fragment it may not."""
+    header = (data[packet.l4 + 12] >> 4) * 4
+    return header >= 20 and (header <= room or packet.fragment)
 
 
 def describe(data: bytes) -> str:

@@ -16,6 +16,7 @@ from galelb.bpf import syscalls
 from galelb.bpf.compile import Compiled, Unit, compile_units
 from galelb.bpf.compose import compose
 from galelb.bpf.maps import PinnedMap, close_maps, open_maps
+from galelb.bpf.matching import service_keys
 from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
 from galelb.bpf.testrun import RunResult, run_tc, run_xdp
 from galelb.forwarder import DataPath, Forwarder, ForwardingView, PlannedNode
@@ -29,10 +30,11 @@ from galelb.testing.kernel import Sandbox
 from galelb.testing.packets import ETHERNET
 from galelb.testing.world import PUBLIC, TestNode, World
 
-__all__ = ["Outcome", "PacketRunner", "Verdict"]
+__all__ = ["TABLE_SEED", "VERDICTS", "Outcome", "PacketRunner", "Verdict"]
 
 TABLE_SIZE = 1009
 TABLE_SEED = 7
+"""Seed of the node hash, and size of the tables above: the model needs them."""
 MAX_NODES = 64
 
 
@@ -45,7 +47,7 @@ class Verdict(enum.Enum):
     REDIRECT = "redirect"
 
 
-_VERDICTS = {
+VERDICTS = {
     "xdp": {1: Verdict.DROP, 2: Verdict.PASS, 3: Verdict.TX, 4: Verdict.REDIRECT},
     "tc": {0: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.REDIRECT},
 }
@@ -95,7 +97,8 @@ class PacketRunner:
         self.compiled = self._compile()
         self._maps = open_maps(self.compiled.maps)
         self._fds: dict[str, int] = {}
-        self._counts: dict[int, int] = {}
+        self.tables: dict[int, list[TestNode]] = {}
+        """What each slot of a service's lookup table names."""
 
     @property
     def maps(self) -> Mapping[str, PinnedMap]:
@@ -109,7 +112,6 @@ class PacketRunner:
             for index, function in pipe.tail_calls.items():
                 self.maps[pipe.tail_array].set(index, self._fds[function])
         self._fill()
-        self._counts = self._read_counts()
         return self
 
     def __exit__(
@@ -152,6 +154,8 @@ class PacketRunner:
     def _fill(self) -> None:
         self.restore()
         self.replan()
+        if keys := service_keys(self.services):
+            self.maps["gale_service_keys"].update(keys)
         for number, service in self.services.items():
             nodes = [n for n in self.world.nodes if accepts(service, n.address)]
             self.set_table(number, nodes)
@@ -216,10 +220,12 @@ class PacketRunner:
         """Give a service a lookup table of these nodes, evenly; none = no routable node."""
         service = self.services[service_id]
         first = NO_TABLE
+        self.tables.pop(service_id, None)
         if nodes:
             first = (service_id - 1) * slots_needed(TABLE_SIZE, 1)
             table = build_table([(str(n.address), 1) for n in nodes], TABLE_SIZE, 0)
             packed = pack(table, [n.index for n in nodes])
+            self.tables[service_id] = [nodes[position] for position in table]
             self.maps["gale_slots"].mmap()[first * 8 : first * 8 + len(packed)] = packed
         leaf = {
             "addr": address_words(service.vip),
@@ -242,15 +248,15 @@ class PacketRunner:
 
     def run(self, data: bytes, ingress: str = PUBLIC) -> Outcome:
         """Run one frame that arrives on an interface, and count what happened."""
+        before = self.read_counts()
         result = self.run_raw(data, ingress)
-        counts = self._read_counts()
-        changed = [n for n, count in counts.items() if count != self._counts.get(n, 0)]
-        self._counts = counts
+        counts = self.read_counts()
+        changed = [n for n, count in counts.items() if count != before.get(n, 0)]
         assert len(changed) <= 1, f"counted as {[self._name(n) for n in changed]}"
         assert changed, f"not counted: verdict {result.verdict} {describe(result.data)}"
         service, reason = divmod(changed[0], len(Reason))
         return Outcome(
-            verdict=_VERDICTS[self.context][result.verdict],
+            verdict=VERDICTS[self.context][result.verdict],
             reason=Reason(reason),
             service=service,
             node=self._node_of(result.data),
@@ -282,7 +288,8 @@ class PacketRunner:
         result = run_xdp(self._fds[function], data, repeat=repeat)
         return result.verdict, result.data
 
-    def _read_counts(self) -> dict[int, int]:
+    def read_counts(self) -> dict[int, int]:
+        """Return packets by service id times len(Reason) plus reason."""
         found = self.maps["gale_service_stats"].items()
         counted = ((n, sum(leaf["packets"] for leaf in leaves)) for n, leaves in found)
         return {n: count for n, count in counted if count}

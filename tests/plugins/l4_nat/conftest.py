@@ -120,9 +120,14 @@ class Runners:
     def get(self, mode: str, context: str) -> PacketRunner:
         return self.make(context, mode=mode, max_flows=4096, max_slices=32)
 
-    def make(self, context: str, *, hurry: bool = False, kinds=None, **options) -> PacketRunner:
-        """A runner with these options; `kinds` picks services, `hurry` makes flows age fast."""
-        key = (context, hurry, kinds, *options.items())
+    def make(
+        self, context: str, *, hurry: bool = False, kinds=None, fresh=None, **options
+    ) -> PacketRunner:
+        """A runner with these options; `kinds` picks services, `hurry` makes flows age fast.
+
+        Runners are shared; a `fresh` value of one's own gives a runner without flows.
+        """
+        key = (context, hurry, kinds, fresh, *options.items())
         if key not in self._made:
             self._made[key] = self._try(context, hurry, kinds or tuple(SERVICES), options)
         made = self._made[key]
