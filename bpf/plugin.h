@@ -58,7 +58,7 @@ static __always_inline int gale_target_select(struct gale_packet *p, struct gale
 	return t->node ? 0 : GALE_REASON_NODE_GONE;
 }
 
-/* Leave addresses and ports as they are. */
+/* Leave addresses and ports as they are. With way->bridged set too, nothing but MACs is written. */
 static __always_inline void gale_keep(struct gale_packet *p, struct gale_way *way)
 {
 	__builtin_memcpy(way->rw.saddr, p->saddr, 4 * GALE_WORDS);

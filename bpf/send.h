@@ -84,17 +84,17 @@ static __always_inline int gale_send(GALE_CTX *ctx, struct gale_packet *p, struc
 
 	if (!way->hop)
 		return gale_send_routed(ctx, p, way);
-	if (unlikely(p->ttl <= way->rw.ttl))
+	if (unlikely(way->rw.ttl && p->ttl <= way->rw.ttl))
 		return gale_reply(p, way, GALE_REPLY_TTL, 0, GALE_REASON_TTL_EXCEEDED);
 	if (unlikely(gale_too_big(ctx, p, way->hop->mtu)))
 		return gale_reply(p, way, GALE_REPLY_TOO_BIG, way->hop->mtu, GALE_REASON_TOO_BIG);
 	if (unlikely(p->flags & GALE_FIRST_FRAGMENT)) {
-		way->rw.id6 = bpf_get_prandom_u32();
+		way->rw.id6 = way->bridged ? p->fragment : bpf_get_prandom_u32();
 		way->rw.id = way->rw.id6;
 		gale_fragment_note(p, way, 0);
 	}
 	verdict = -1;
-	if (!gale_rewrite_packet(ctx, p, &way->rw))
+	if (way->bridged || !gale_rewrite_packet(ctx, p, &way->rw))
 		verdict = gale_transmit(ctx, p, way->hop, way->vlan);
 	return verdict < 0 ? gale_refuse(way, GALE_REASON_INTERNAL) : verdict;
 }

@@ -18,6 +18,7 @@ struct gale_way {
 	u32 reason;		/* how it is counted */
 	u32 program;		/* GALE_SLOW_* */
 	u16 vlan;		/* tag to push when it leaves untagged by another interface */
+	u16 bridged;		/* 1 = only MAC addresses and the tag change */
 };
 
 static __always_inline int gale_refuse(struct gale_way *way, u32 reason)

@@ -18,6 +18,7 @@ __all__ = [
     "NextHop",
     "Node",
     "NodeRecord",
+    "NodeSetup",
     "NodeState",
     "Peer",
     "Protocol",
@@ -128,6 +129,15 @@ class NodeRecord:
             and self.neighbour is not None
             and self.weight > 0
         )
+
+
+@attrs.frozen(kw_only=True)
+class NodeSetup:
+    """What a node must be set up for, so that it can serve a VIP."""
+
+    kind: str
+    """vip_on_lo: the VIP is an address of its own that it does not answer ARP for."""
+    vip: IPAddress
 
 
 @attrs.frozen(kw_only=True)

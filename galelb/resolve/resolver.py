@@ -133,6 +133,11 @@ class NodeResolver:
         node = self._nodes.get(address)
         return node.hop if node is not None else None
 
+    def gateway(self, address: IPAddress) -> IPAddress | None:
+        """Return the router on the way to a node; None when there is none, or none is known."""
+        node = self._nodes.get(address)
+        return node.route.gateway if node is not None and node.route is not None else None
+
     def problem(self, address: IPAddress) -> str:
         """Return why a node has no next hop, for people; empty when it has one."""
         node = self._nodes.get(address)

@@ -96,7 +96,9 @@ class Conversation:
         """Take node, source address and port from a forwarded packet."""
         packet = dissect(data)
         assert packet is not None, data.hex()
-        self.node = next(node for node in nodes if node.address == packet.dst)
+        mac = data[:6].hex(":")
+        reached = [node for node in nodes if packet.dst == node.address]
+        self.node = next(iter(reached or [node for node in nodes if node.mac == mac]))
         self.source, self.source_port = str(packet.src), packet.sport
 
     def _client_macs(self) -> tuple[str, str]:
