@@ -125,15 +125,16 @@ class PacketRunner:
             os.close(fd)
 
     def _pipeline(self, context: Context) -> Pipeline:
+        room = max(16, len(self.services) + 1)
         return pipeline(
             services=self.services,
             forwarders=[self.forwarder],
             host=self.world.host,
             limits=Limits(
-                max_services=16,
+                max_services=room,
                 max_nodes=MAX_NODES,
                 max_next_hops=128,
-                max_slots=slots_needed(TABLE_SIZE, 16),
+                max_slots=slots_needed(TABLE_SIZE, room),
                 event_bytes=4096,
                 table_size=TABLE_SIZE,
             ),
