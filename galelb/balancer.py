@@ -95,15 +95,28 @@ class Balancer:
         self._switched = trio.Event()
         self._reloading = trio.Lock()
         self._ready = False
+        self._starting = trio.CancelScope()
+
+    def request_stop(self) -> None:
+        """Stop; a start under way is given up, and then nothing of it stays."""
+        self.stop.set()
+        self._starting.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until stopped; `started` once it forwards. Raises GaleError when it cannot start."""
         async with open_netlink() as netlink:
             try:
                 async with trio.open_nursery() as core:
-                    await self._start(core, netlink)
-                    await self._serve_edge(netlink, task_status)
+                    with self._starting:
+                        await self._start(core, netlink)
+                    if not self._starting.cancelled_caught:
+                        await self._serve_edge(netlink, task_status)
                     core.cancel_scope.cancel()
+            except* GaleError as errors:
+                # Who stops a whole group of processes stops the compiler too.
+                if self._ready or not self.stop.is_set():
+                    raise
+                log.info("start_given_up", reason=str(errors.exceptions[0]))
             finally:
                 with trio.CancelScope(shield=True):
                     await self._end()
@@ -127,8 +140,9 @@ class Balancer:
         async with trio.open_nursery() as loading:
             loading.start_soon(deployment.load, request, loaded.append)
             resolver = await self._start_resolver(core, netlink)
-        await deployment.go_live(loaded[0])
-        await self._saver.save()
+        with trio.CancelScope(shield=True):  # all interfaces or none
+            await deployment.go_live(loaded[0])
+            await self._saver.save()
         # Compiling took its time, and nodes cannot report yet: see also _serve_edge.
         self._health.renew_adoption(trio.current_time())
         await self._start_core(core, netlink, deployment, resolver)

@@ -16,8 +16,11 @@ import click
 import structlog
 
 from galelb.errors import ConfigError, EnvironmentProblem, GaleError
+from galelb.logs import LEVELS
 
 if TYPE_CHECKING:
+    import trio
+
     from galelb.balancer import Balancer
 
 __all__ = ["detach_command", "run_command"]
@@ -33,7 +36,7 @@ _config_option = click.option(
 @_config_option
 @click.option("--plugin", "select", multiple=True, help="Use this plugin for its kind.")
 @click.option("--detach-on-exit", is_flag=True, help="Stop forwarding when told to stop.")
-@click.option("--log-level", default="info", show_default=True)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Log JSON lines.")
 def run_command(
     config: Path | None,
@@ -48,6 +51,7 @@ def run_command(
     --detach-on-exit or `galelb detach` removes them.
     """
     _require_root("galelb run")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     _expect_to_compile()
     import trio
 
@@ -86,36 +90,42 @@ async def _run_until_signal(balancer: Balancer, select: tuple[str, ...]) -> None
     import trio
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_signals, balancer)
-        nursery.start_soon(_reload_on_hangup, balancer, select)
+        await nursery.start(_watch_signals, balancer)
+        await nursery.start(_reload_on_hangup, balancer, select)
         await balancer.run()
         nursery.cancel_scope.cancel()
 
 
-async def _reload_on_hangup(balancer: Balancer, select: tuple[str, ...]) -> None:
+async def _reload_on_hangup(
+    balancer: Balancer, select: tuple[str, ...], *, task_status: trio.TaskStatus[None]
+) -> None:
     """SIGHUP rereads the file; one that cannot be used changes nothing and is logged."""
     import trio
 
     from galelb.config import load_balancer_config
 
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
         async for _ in signals:
             try:
-                config = load_balancer_config(balancer.config.path, balancer.plugins, select)
+                config = await trio.to_thread.run_sync(
+                    load_balancer_config, balancer.config.path, balancer.plugins, select
+                )
                 await balancer.reload(config)
             except GaleError as error:
                 log.error("not_reloaded", reason=str(error))  # noqa: TRY400 - for users
 
 
-async def _watch_signals(balancer: Balancer) -> None:
+async def _watch_signals(balancer: Balancer, *, task_status: trio.TaskStatus[None]) -> None:
     """SIGTERM and SIGINT stop; stopping is bounded, so that a second one changes nothing."""
     import trio
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             if not balancer.stop.is_set():
                 log.info("stopping", signal=signal.Signals(number).name)
-                balancer.stop.set()
+                balancer.request_stop()
 
 
 @click.command("detach")

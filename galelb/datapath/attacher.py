@@ -120,6 +120,16 @@ class Attacher:
         place = self._places.get(name)
         return place is not None and place.mode is not None and place.interface.ifindex == ifindex
 
+    def note_link(self, name: str, ifindex: int, *, removed: bool) -> bool:
+        """Note that a device is gone or has this name now; return whether one of ours is gone."""
+        for ours, place in self._places.items():
+            if place.interface.ifindex == ifindex and place.mode and (removed or name != ours):
+                why = "the interface is gone" if removed else f"the interface was renamed to {name}"
+                self._places[ours] = attrs.evolve(place, mode=None, reason=why)
+                log.warning("interface_gone", interface=ours, reason=why)
+                return True
+        return False
+
     def wants(self, name: str) -> bool:
         """Return whether the interface is one of ours."""
         return name in self._wanted

@@ -51,11 +51,22 @@ class InterfaceWatch:
         events = self._netlink.events()
         task_status.started()
         async for event in events:
-            if isinstance(event, LinkChanged) and not event.removed:
-                await self._check(event.name, event.ifindex)
+            if isinstance(event, LinkChanged):
+                await self._link_changed(event)
             elif isinstance(event, Overflow):
-                for one in (await self._netlink.interfaces()).values():
-                    await self._check(one.name, one.ifindex)
+                await self._look_at_all()
+
+    async def _link_changed(self, event: LinkChanged) -> None:
+        if self._attacher.note_link(event.name, event.ifindex, removed=event.removed):
+            self._changed()
+        if not event.removed:
+            await self._check(event.name, event.ifindex)
+
+    async def _look_at_all(self) -> None:
+        """Look at every interface, since nobody knows which changes were missed."""
+        for one in (await self._netlink.interfaces()).values():
+            self._attacher.note_link(one.name, one.ifindex, removed=False)
+            await self._check(one.name, one.ifindex)
 
     async def _check(self, name: str, ifindex: int) -> None:
         if not self._attacher.wants(name) or self._attacher.is_current(name, ifindex):

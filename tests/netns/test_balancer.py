@@ -77,12 +77,12 @@ class Site:
             [*command, "--config", str(self.config)], capture_output=True, text=True, check=False
         )
 
-    def start(self):
+    def start(self, until="event=ready"):
         command = [sys.executable, "-m", "galelb", "run", "--config", str(self.config)]
         self.balancer = subprocess.Popen(
             inside(self.lb, command), stderr=subprocess.PIPE, text=True
         )
-        self.wait_for("event=ready")
+        self.wait_for(until)
 
     def wait_for(self, *events):
         """Read the log up to a line with one of the events and return that line."""
@@ -94,9 +94,11 @@ class Site:
         raise AssertionError("".join(lines))
 
     def stop(self, number=signal.SIGTERM):
+        """Stop it and return its exit status."""
         self.balancer.send_signal(number)
         self.balancer.communicate()
-        self.balancer = None
+        status, self.balancer = self.balancer.returncode, None
+        return status
 
     def ask(self, port):
         """Return what the service answered, or why it did not."""
@@ -235,3 +237,51 @@ def test_an_interface_that_is_missing_is_a_configuration_error(site):
 
     assert done.returncode == 2
     assert "this machine has no interface nosuch0" in done.stderr
+
+
+def test_a_second_balancer_does_not_take_over_the_interfaces_of_the_first(site):
+    site.configure(80)
+    site.start()
+    first = site.config.read_text()
+    site.config.write_text(first.replace('name = "t"', 'name = "t2"'))
+
+    second, detached = site.galelb("run"), site.galelb("detach")
+    site.config.write_text(first)
+
+    assert (1, True) == (second.returncode, "belongs to another balancer" in second.stderr)
+    assert detached.returncode == 0
+    assert answers(site, 80) == BOTH
+
+
+def test_being_stopped_while_starting_is_no_failure_and_leaves_nothing_attached(site):
+    site.configure(80)
+    site.start(until="event=node_joined")
+
+    assert site.stop() == 0
+    assert "refused" in site.ask(80).lower()
+
+
+def test_a_balancer_that_died_before_it_saved_can_be_detached(site):
+    site.configure(80)
+    site.start()
+    site.stop(signal.SIGKILL)
+    (site.config.parent / "t" / "state.json").unlink()
+
+    done = site.galelb("detach")
+
+    assert done.returncode == 0
+    assert "refused" in site.ask(80).lower()
+
+
+def test_an_interface_that_goes_and_comes_back_is_told_and_attached_again(site):
+    site.configure(80)
+    site.start()
+    site.lb.ip("link", "set", "pub", "down")
+    site.lb.ip("link", "set", "pub", "name", "other")
+    assert "renamed to other" in site.wait_for("event=interface_gone")
+
+    site.lb.ip("link", "set", "other", "name", "pub")
+    site.lb.ip("link", "set", "pub", "up")
+    site.wait_for("event=attached")
+
+    assert answers(site, 80) == BOTH
