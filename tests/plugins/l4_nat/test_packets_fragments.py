@@ -216,7 +216,13 @@ def test_each_datagram_gets_a_fresh_identification(nat, kind) -> None:
     assert 8 == len(idents)
 
 
-EXTENSIONS = [["hop"], ["dest"], ["routing"], ["auth", "dest"], ["hop", "dest", "routing", "auth", "dest"]]
+EXTENSIONS = [
+    ["hop"],
+    ["dest"],
+    ["routing"],
+    ["auth", "dest"],
+    ["hop", "dest", "routing", "auth", "dest"],
+]
 
 
 @pytest.mark.parametrize("kinds", EXTENSIONS, ids="+".join)
