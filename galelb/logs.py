@@ -47,17 +47,20 @@ def _rendering(*, json: bool, terminal: bool) -> list[Processor]:
     if terminal:
         return [structlog.dev.ConsoleRenderer()]
     renderer = structlog.processors.LogfmtRenderer(
-        key_order=["timestamp", "level", "event"], drop_missing=True
+        key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
     )
     return [structlog.processors.format_exc_info, _one_line, renderer]
 
 
 def _one_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> dict[str, object]:
-    """Logfmt is one line per event, so line breaks in values are written as \\n."""
-    return {
-        key: value.replace("\n", "\\n") if isinstance(value, str) else value
-        for key, value in event.items()
-    }
+    """Logfmt is one line per event, so line breaks are written as \\n; lists get commas."""
+    return {key: _plain(value) for key, value in event.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    return value.replace("\n", "\\n") if isinstance(value, str) else value
 
 
 def _configure_foreign(

@@ -35,6 +35,16 @@ def test_logfmt_is_one_line_per_event(stream):
     assert "ValueError: two" in line
 
 
+def test_logfmt_says_true_and_writes_lists_with_commas(stream):
+    configure_logging(stream=stream)
+
+    structlog.get_logger().info("ready", adopted=True, addresses=["192.0.2.1", "192.0.2.2"])
+
+    line = stream.getvalue()
+    assert "adopted=true" in line
+    assert "addresses=192.0.2.1,192.0.2.2" in line
+
+
 def test_json_is_one_object_per_line(stream):
     (line,) = log_an_error(stream, json=True)
 

@@ -42,13 +42,13 @@ def status_view(status: Json) -> RenderableType:
 
 
 def _headline(status: Json) -> Text:
+    attached = all(interface["mode"] for interface in status["interfaces"])
+    missing = status["services"]["total"] - status["services"]["routable"]
+    if attached and missing and status["services"]["routable"]:
+        why = status["not_ready_reason"] or f"{plural(missing, 'service')} without a routable node"
+        return styled("Forwarding, but not everything: ", f"bold {WARN}").append(plain(why))
     if not status["ready"]:
         return styled("NOT forwarding: ", f"bold {BAD}").append(plain(status["not_ready_reason"]))
-    missing = status["services"]["total"] - status["services"]["routable"]
-    if missing:
-        return styled("Forwarding, but not everything: ", f"bold {WARN}").append(
-            f"{plural(missing, 'service')} without a routable node"
-        )
     return styled("Forwarding", f"bold {GOOD}")
 
 
@@ -62,7 +62,7 @@ def _amounts(status: Json) -> Text:
 
 
 def _identity(status: Json) -> Text:
-    taken_over = ", took over from an earlier run" if status["adopted"] else ""
+    taken_over = "; took over from an earlier run" if status["adopted"] else ""
     lines = [
         f"galelb {status['version']}, instance {status['instance']}, pid {status['pid']}, "
         f"up {duration(status['uptime_s'])}",

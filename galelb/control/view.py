@@ -23,7 +23,8 @@ from galelb.api.view import (
     UnknownNodeError,
 )
 from galelb.control.counters import Counters, read_counters
-from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer
+from galelb.control.host_notes import address_notes, veth_notes
+from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
 
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
@@ -73,10 +74,19 @@ class RunningView:
             nodes_routable=sum(self._unroutable(record) == "" for record in records),
             flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
-            notes=self.notes,
+            notes=self.notes + self._host_notes(),
             config_digest=self.config_digest,
             adopted=self.adopted,
         )
+
+    def _host_notes(self) -> tuple[str, ...]:
+        served = self.controller.served
+        ours = (served.host.public, served.host.private)
+        native = {one.name for one in self.interfaces() if one.mode is XdpMode.NATIVE}
+        notes = veth_notes(ours, native)
+        if self.config.announce.plugin is None:
+            notes += address_notes(ours, served.services.values())
+        return tuple(notes)
 
     async def ready(self) -> str:
         """Return why the balancer cannot serve clients now, or "" when it can."""

@@ -53,7 +53,8 @@ class BalancerClient:
         connect: Connect = connect_tcp,
         backoff: Backoff | None = None,
     ) -> None:
-        self.name = f"{address.host}:{address.port}"
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        self.name = f"{host}:{address.port}"
         self.answer: Answer | None = None
         """The balancer's last view of this node, None while there is no connection."""
         self.answered = Signal()

@@ -67,7 +67,7 @@ async def test_status_begins_with_whether_it_forwards(run: Run, balancer: FakeBa
         "1 of 1 service with nodes, 1 of 3 nodes routable, 5 flows\n"
         "\n"
         "galelb 0.1.0, instance default, pid 4242, up 2h 14m\n"
-        "configuration 9b74c989, plugins l4_nat, health_grpc, took over from an earlier run\n"
+        "configuration 9b74c989, plugins l4_nat, health_grpc; took over from an earlier run\n"
         "\n"
         "INTERFACE  ROLE     MODE     NOTE\n"
         "eth0       private  native\n"
@@ -89,11 +89,23 @@ async def test_status_says_when_a_part_does_not_forward(run: Run) -> None:
     assert "Forwarding, but not everything: 1 service without a routable node" == first
 
 
+async def test_status_names_the_part_that_does_not_forward(
+    run: Run, balancer: FakeBalancer
+) -> None:
+    balancer.not_ready = "no routable node for mail"
+
+    _, output = await run(commands.status_command)
+
+    first = output.splitlines()[0]
+    assert "Forwarding, but not everything: no routable node for mail" == first
+
+
 @pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--check",), 1)])
 async def test_status_says_why_it_does_not_forward(
     run: Run, balancer: FakeBalancer, arguments: tuple[str, ...], code: int
 ) -> None:
     balancer.not_ready = "no service has a routable node"
+    balancer.service_list = balancer.service_list[1:]
 
     exit_code, output = await run(commands.status_command, *arguments)
 

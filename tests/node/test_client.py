@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from galelb.config.node import NodeSettings
+from galelb.config.node import BalancerAddress, NodeSettings
 from galelb.grpc.framing import CallError
 from galelb.node.backoff import Backoff
 from galelb.node.client import BalancerClient
@@ -36,6 +36,17 @@ def start(nursery, balancer, network, make_config):
         return client
 
     return _start
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [({"ip": "fd00:1::2"}, "[fd00:1::2]:7070"), ({"hostname": "lb-0.local"}, "lb-0.local:7070")],
+)
+def test_a_balancer_is_named_by_where_it_listens(make_config, address, name):
+    settings = make_config(["lb"]).node
+    client = BalancerClient(BalancerAddress(**address), settings, LocalHealth(()))
+
+    assert name == client.name
 
 
 async def test_reports_three_times_per_timeout(start, balancer, autojump_clock, nursery):

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What about interfaces and addresses can keep packets away though every program is attached."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from galelb.model import Interface, Service
+
+__all__ = ["address_notes", "veth_notes"]
+
+
+def veth_notes(interfaces: Iterable[Interface], native: Collection[str]) -> list[str]:
+    """Return a note when native XDP runs on a veth; the kernel gives no error and no packet."""
+    names = dict.fromkeys(one.name for one in interfaces if one.kind == "veth")
+    found = [name for name in names if name in native]
+    if not found:
+        return []
+    return [
+        f"{' and '.join(found)}: a veth. It drops what XDP sends unless its other end has GRO on,"
+        " and hosts behind it must compute checksums: `ethtool -K DEVICE gro on tx off` there"
+    ]
+
+
+def address_notes(interfaces: Iterable[Interface], services: Iterable[Service]) -> list[str]:
+    """Return a note for each VIP that none of our interfaces has."""
+    own = {address for one in interfaces for address in one.addresses}
+    return [
+        f"{service.name}: {service.vip} is no address of this machine's interfaces for it, so"
+        " nobody answers ARP or neighbour solicitations for it: add it, or route it here"
+        for service in services
+        if service.vip not in own
+    ]
