@@ -28,7 +28,7 @@ from galelb.datapath.programs import Generation, KernelDataPath
 from galelb.errors import ConfigError, GaleError
 from galelb.health import NodeHealth
 from galelb.netlink import Netlink, open_netlink
-from galelb.plugins.blame import run_blamed
+from galelb.plugins.blame import blamed, run_blamed
 from galelb.resolve.next_hops import NextHopTable
 from galelb.resolve.resolver import NodeResolver
 from galelb.sources import BalancerContext
@@ -162,6 +162,7 @@ class Balancer:
             on_change=self._resolved,
             on_next_hops=self._controller.wake,
         )
+        self._controller.gateway_of = resolver.gateway
         for section in self.config.nodes:
             self._desk.add_static(section.node())
         for record in self._health.records():
@@ -265,11 +266,13 @@ class Balancer:
             await edge.start(self._api(private).run)
             context = self._context(private)
             for name in self.config.node_health.sources:
-                source = self.plugins.health_source(name)(self.config.plugins[name], context)
+                with blamed(name, "health source"):
+                    source = self.plugins.health_source(name)(self.config.plugins[name], context)
                 await edge.start(run_blamed, name, source)
             for name, service in self.plugins.services().items():
                 if name in self.config.plugins:
-                    component = service(self.config.plugins[name], context)
+                    with blamed(name, "service"):
+                        component = service(self.config.plugins[name], context)
                     await edge.start(run_blamed, name, component)
             # Adopted nodes can report only from now on.
             self._health.renew_adoption(trio.current_time())
@@ -287,13 +290,7 @@ class Balancer:
 
         assert self._deployment is not None
         served = self._controller.served
-        notes = [
-            note
-            for name, forwarder in served.forwarders.items()
-            for note in forwarder.notes(
-                [s for s in served.services.values() if s.forwarder == name], served.host
-            )
-        ]
+        notes = served.notes()
         for note in notes:
             log.info("note", text=note)
         view = RunningView(
@@ -323,6 +320,7 @@ class Balancer:
             report=self._desk.report,
             node_gone=self._desk.lost,
             nodes=self._health.records,
+            node_setups=lambda: self._controller.served.node_setups(),
         )
 
     @property

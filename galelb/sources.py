@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from galelb.forwarder import Options
-from galelb.model import HealthReport, IPAddress, NodeRecord
+from galelb.model import HealthReport, IPAddress, NodeRecord, NodeSetup
 
 if TYPE_CHECKING:
     import trio
@@ -38,6 +38,8 @@ class BalancerContext:
     node_gone: Callable[[str, IPAddress, str], None]
     """(source, address, reason): the source lost the node, for example its stream closed."""
     nodes: Callable[[], Sequence[NodeRecord]]
+    node_setups: Callable[[], Sequence[NodeSetup]] = tuple
+    """What nodes must be set up for at present, for sources that can tell them."""
 
 
 class Scheduler(abc.ABC):

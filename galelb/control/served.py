@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from galelb.forwarder import BpfMap, Forwarder, HostView
-from galelb.model import Service
+from galelb.model import NodeSetup, Service
 
 __all__ = ["Served"]
 
@@ -23,3 +23,22 @@ class Served:
     maps: Mapping[str, BpfMap]
     retired: tuple[int, ...] = ()
     """Ids of services that are no longer served; their entries are cleared."""
+
+    def notes(self) -> list[str]:
+        """Return what the forwarders find worth a line at start."""
+        return [
+            note
+            for name, forwarder in self.forwarders.items()
+            for note in forwarder.notes(
+                [s for s in self.services.values() if s.forwarder == name], self.host
+            )
+        ]
+
+    def node_setups(self) -> tuple[NodeSetup, ...]:
+        """Return what nodes must be set up for, each once and in a fixed order."""
+        found = {
+            NodeSetup(kind=kind, vip=service.vip)
+            for service in self.services.values()
+            if (kind := self.forwarders[service.forwarder].node_setup)
+        }
+        return tuple(sorted(found, key=lambda setup: (setup.kind, str(setup.vip))))

@@ -16,6 +16,7 @@ from galelb_plugins.health_grpc.protocol import (
     SOURCE,
     answer_to,
     config_for_nodes,
+    config_version,
     report_from,
 )
 from pydantic import Field
@@ -104,7 +105,7 @@ class HealthGrpc(HealthSource):
 
     def _get_config(self, request: bytes, peer: IPAddress) -> bytes:
         del request, peer
-        return config_for_nodes(self._settings)
+        return config_for_nodes(self._settings, self.context.node_setups())
 
     async def _take_reports(self, call: Call, peer: IPAddress) -> None:
         self._streams[peer] += 1
@@ -140,7 +141,8 @@ class HealthGrpc(HealthSource):
             except GaleError as error:
                 raise CallError(StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
             # A node that does not read misses answers, but its reports still count.
-            call.send_nowait(answer_to(report, record))
+            version = config_version(self.context.node_setups())
+            call.send_nowait(answer_to(report, record, version))
             if not budget.spend(trio.current_time()):
                 await trio.sleep(1 / _REPORTS_PER_S)
         return "the node hung up"

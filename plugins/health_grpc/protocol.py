@@ -3,15 +3,27 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 from google.protobuf.message import DecodeError
 
 from galelb.grpc.framing import CallError, StatusCode
 from galelb.grpc.health_pb2 import ConfigResponse
 from galelb.grpc.health_pb2 import HealthStatus as Wire
+from galelb.grpc.health_pb2 import NodeSetup as WireSetup
 from galelb.health import HealthSettings
-from galelb.model import HealthReport, HealthStatus, IPAddress, NodeRecord, NodeState
+from galelb.model import HealthReport, HealthStatus, IPAddress, NodeRecord, NodeSetup, NodeState
 
-__all__ = ["GET_CONFIG", "REPORT", "SOURCE", "answer_to", "config_for_nodes", "report_from"]
+__all__ = [
+    "GET_CONFIG",
+    "REPORT",
+    "SOURCE",
+    "answer_to",
+    "config_for_nodes",
+    "config_version",
+    "report_from",
+]
 
 SOURCE = "health_grpc"
 GET_CONFIG = "/LBNodeManager/GetConfig"
@@ -46,7 +58,7 @@ def report_from(payload: bytes, address: IPAddress) -> HealthReport:
     )
 
 
-def answer_to(report: HealthReport, record: NodeRecord) -> bytes:
+def answer_to(report: HealthReport, record: NodeRecord, version: str = "") -> bytes:
     """Return the balancer's view of a node as a message, in the fields of a report."""
     if record.draining:
         status = HealthStatus.SHUTTING_DOWN
@@ -61,16 +73,25 @@ def answer_to(report: HealthReport, record: NodeRecord) -> bytes:
         name=record.node.name,
         weight=record.weight,
         state=str(record.state),
+        config_version=version,
     )
     return bytes(wire.SerializeToString())
 
 
-def config_for_nodes(settings: HealthSettings) -> bytes:
+def config_version(setups: Sequence[NodeSetup]) -> str:
+    """Return what identifies these setups; empty for none."""
+    text = "\n".join(f"{setup.kind} {setup.vip}" for setup in setups)
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def config_for_nodes(settings: HealthSettings, setups: Sequence[NodeSetup] = ()) -> bytes:
     """Return what `GetConfig` answers."""
     wire = ConfigResponse(
         checks_before_routing=settings.checks_before_routing,
         health_check_timeout=round(settings.checks_timeout * _NS_PER_S),
         black_list_after_fails=settings.black_list_after_fails,
         black_list_expiry=round(settings.black_list_expiry * _NS_PER_S),
+        setups=[WireSetup(kind=setup.kind, vip=str(setup.vip)) for setup in setups],
+        version=config_version(setups),
     )
     return bytes(wire.SerializeToString())

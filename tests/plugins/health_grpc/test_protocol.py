@@ -6,14 +6,19 @@ from ipaddress import ip_address
 import attrs
 import hypothesis.strategies as st
 import pytest
-from galelb_plugins.health_grpc.protocol import answer_to, config_for_nodes, report_from
+from galelb_plugins.health_grpc.protocol import (
+    answer_to,
+    config_for_nodes,
+    config_version,
+    report_from,
+)
 from hypothesis import given
 
 from galelb.grpc.framing import CallError, StatusCode
 from galelb.grpc.health_pb2 import ConfigResponse
 from galelb.grpc.health_pb2 import HealthStatus as Wire
 from galelb.health import HealthSettings
-from galelb.model import HealthReport, HealthStatus, Node, NodeRecord, NodeState
+from galelb.model import HealthReport, HealthStatus, Node, NodeRecord, NodeSetup, NodeState
 
 A = ip_address("10.0.0.1")
 RECORD = NodeRecord(
@@ -92,3 +97,21 @@ def test_the_configuration_for_nodes_is_in_nanoseconds():
         wire.black_list_after_fails,
         wire.black_list_expiry,
     )
+
+
+def test_nodes_are_told_what_they_must_be_set_up_for():
+    setups = (NodeSetup(kind="vip_on_lo", vip=ip_address("192.0.2.1")),)
+    wire = ConfigResponse.FromString(config_for_nodes(HealthSettings(), setups))
+
+    assert [("vip_on_lo", "192.0.2.1")] == [(one.kind, one.vip) for one in wire.setups]
+    assert config_version(setups) == wire.version != ""
+
+
+def test_an_answer_says_when_the_configuration_is_another_one():
+    wire = Wire.FromString(answer_to(REPORT, RECORD, "abc"))
+
+    assert "abc" == wire.config_version
+
+
+def test_without_setups_there_is_no_version():
+    assert "" == config_version(())
