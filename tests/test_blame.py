@@ -52,3 +52,13 @@ async def test_cancelling_is_not_a_failure():
             lambda task_status: run_blamed("p", Sleeping(), task_status=task_status)
         )
         nursery.cancel_scope.cancel()
+
+
+async def test_a_component_that_ends_without_having_started_is_named():
+    class Idle:
+        async def run(self, *, task_status):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(PluginError, match="my_plugin: Idle ended without"):
+            await nursery.start(run_blamed, "my_plugin", Idle())

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faulty plugins: found, named with their package, and harmless to the others."""
 
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -58,6 +61,10 @@ class Property:
         pass
 
 
+async def waits(self, old, new):
+    pass
+
+
 def broken_register(self):
     raise OSError("disk on fire")
 
@@ -74,6 +81,15 @@ FAULTS = {
     "catch-all arguments": (
         plugin(galelb_node_changed=lambda self, **facts: None),
         "name the arguments",
+    ),
+    "a hook that waits": (plugin(galelb_node_changed=waits), "hooks are not async"),
+    "no C file": (
+        returning(type("X", (Forwarder,), {"name": "x", "plan": Nat.plan})),
+        "forwarder x needs a class attribute `source`",
+    ),
+    "an exit": (
+        plugin(galelb_register_forwarders=lambda self: sys.exit(3)),
+        "galelb_register_forwarders failed: SystemExit: 3",
     ),
     "a forgotten marker": (Unmarked(), "galelb_stopping lacks the decorator"),
     "a hook that fails": (
@@ -287,3 +303,32 @@ def test_infos_show_kinds_versions_options_and_faults():
         infos["nat"].error,
     )
     assert "unknown hook" in infos["mine"].error
+
+
+def test_a_hook_that_wants_to_exit_is_outlived():
+    plugins = Plugins([candidate(plugin(galelb_stopping=lambda self: sys.exit(4)))])
+
+    with capture_logs() as logs:
+        plugins.stopping()
+
+    assert [("hook_failed", "mine")] == [(entry["event"], entry["plugin"]) for entry in logs]
+
+
+def test_a_slow_hook_is_told(monkeypatch):
+    now = iter([10.0, 10.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    plugins = Plugins([candidate(plugin(galelb_stopping=lambda self: None))])
+
+    with capture_logs() as logs:
+        plugins.stopping()
+
+    assert [("hook_slow", "mine", 0.5)] == [(e["event"], e["plugin"], e["seconds"]) for e in logs]
+
+
+def test_a_scheduler_that_gives_no_table_is_named():
+    plugins = Plugins()
+    plugins.scheduler_name = "bad"
+    plugins._core.scheduler = SimpleNamespace(build=lambda nodes, size, seed: [99] * size)
+
+    with pytest.raises(PluginError, match="plugin bad: no lookup table for service web"):
+        plugins.build_table(SimpleNamespace(name="web"), [("10.0.0.1", 1)], 7, 0)

@@ -19,7 +19,7 @@ from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
 from galelb.datapath.limits import limits_for
 from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
-from galelb.errors import ConfigError
+from galelb.errors import ConfigError, PluginError
 from galelb.plugins.blame import blamed
 from galelb.services import resolve_services, service_key
 
@@ -124,6 +124,8 @@ class Deployment:
             with blamed(name, "check"):
                 forwarder = self._plugins.forwarder(name)(config.plugins[name])
                 problems += [f"{config.path}: {text}" for text in forwarder.check(mine, host)]
+            if not forwarder.source.is_file():
+                raise PluginError(name, f"its C file {forwarder.source} does not exist")
             forwarders[name] = forwarder
         if problems:
             raise ConfigError(problems)

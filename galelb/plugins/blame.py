@@ -37,8 +37,24 @@ async def run_blamed(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a plugin's component; one that fails ends the balancer with the plugin's name."""
+    noted = _Noted(task_status)
     with blamed(plugin, type(component).__name__):
-        await component.run(task_status=task_status)
+        await component.run(task_status=noted)
+    if not noted.done:
+        text = f"{type(component).__name__} ended without calling task_status.started()"
+        raise PluginError(plugin, text)
+
+
+class _Noted:
+    """A task status that remembers having been called."""
+
+    def __init__(self, status: trio.TaskStatus[None]) -> None:
+        self._status = status
+        self.done = False
+
+    def started(self, value: None = None) -> None:
+        self.done = True
+        self._status.started(value)
 
 
 def _unexpected(error: BaseException) -> BaseException | None:

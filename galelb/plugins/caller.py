@@ -14,6 +14,9 @@ __all__ = ["HookCaller", "Implementation"]
 
 log = structlog.get_logger("galelb.plugins")
 
+SLOW_S = 0.1
+"""Hooks run in the thread that everything else waits for: one that takes longer is told."""
+_MAY_TAKE_LONG = frozenset({"galelb_build_table"})
 _LONGEST_TRACE = 200
 
 
@@ -49,14 +52,19 @@ class HookCaller:
                 answer = implementation.function(
                     **{name: facts[name] for name in implementation.arguments}
                 )
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # A plugin may raise anything; the balancer must outlive all of it.
                 log.exception(
                     "hook_failed", hook=hook, plugin=implementation.plugin, error=str(error)
                 )
                 continue
+            seconds = time.perf_counter() - started
+            if seconds > SLOW_S and hook not in _MAY_TAKE_LONG:
+                log.warning(
+                    "hook_slow", hook=hook, plugin=implementation.plugin, seconds=round(seconds, 3)
+                )
             if self._trace:
-                self._show(hook, implementation, facts, answer, time.perf_counter() - started)
+                self._show(hook, implementation, facts, answer, seconds)
             yield implementation.plugin, answer
 
     def notify(self, hook: str, **facts: Any) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from galelb import hooks
 from galelb.errors import PluginError
+from galelb.plugins.blame import blamed
 from galelb.plugins.caller import HookCaller, Implementation
 from galelb.plugins.defaults import CoreDefaults
 from galelb.plugins.infos import PluginInfo, describe
@@ -163,7 +164,9 @@ class Plugins(HookMethods):
         """Use the scheduler of this configuration. Raises PluginError."""
         name = config.forwarding.scheduler
         cls = self.scheduler(name)
-        self._core.scheduler = cls(config.plugins.get(name) or cls.Options())
+        self.scheduler_name = name
+        with blamed(name, "scheduler"):
+            self._core.scheduler = cls(config.plugins.get(name) or cls.Options())
 
     # private
 
@@ -205,7 +208,7 @@ class Plugins(HookMethods):
             if one.plugin == candidate.name:
                 try:
                     return list(one.function())
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     text = f"{hook} failed: {type(error).__name__}: {error}"
                     raise candidate.failure(text) from error
         return []

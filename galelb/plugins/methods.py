@@ -18,6 +18,8 @@ class HookMethods:
 
     def __init__(self, call: HookCaller) -> None:
         self._call = call
+        self.scheduler_name = "maglev"
+        """Who builds lookup tables when no plugin decides."""
 
     # decide
 
@@ -37,7 +39,9 @@ class HookMethods:
             seed=seed,
         )
         if table is None:
-            raise PluginError("core", f"no lookup table for service {service.name}; see the log")
+            raise PluginError(
+                self.scheduler_name, f"no lookup table for service {service.name}; see the log"
+            )
         return table
 
     def judge_node(self, record: NodeRecord, report: HealthReport) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -114,6 +115,8 @@ def check_class(candidate: Candidate, kind: Kind, cls: object) -> Registered:
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if inspect.isabstract(cls):
         raise candidate.failure(f"{kind.name} {name} does not define {', '.join(missing)}")
+    if kind.base is Forwarder and not isinstance(getattr(cls, "source", None), Path):
+        raise candidate.failure(f"{kind.name} {name} needs a class attribute `source`: its C file")
     options = getattr(cls, "Options", None)
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise candidate.failure(f"Options of {name} must be a subclass of galelb.forwarder.Options")

@@ -39,6 +39,8 @@ def verify(candidate: Candidate) -> None:
             raise candidate.failure(f'unknown hook "{hook}"{nearest(hook, hook_names())}')
         if marks.get("wrapper") or marks.get("hookwrapper"):
             raise candidate.failure(f"{hook}: hook wrappers are not supported")
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise candidate.failure(f"{hook}: hooks are not async; what waits is a component")
         _verify_arguments(candidate, hook, function)
 
 
