@@ -11,14 +11,18 @@ __all__ = ["address_notes", "veth_notes"]
 
 
 def veth_notes(interfaces: Iterable[Interface], native: Collection[str]) -> list[str]:
-    """Return a note when native XDP runs on a veth; the kernel gives no error and no packet."""
+    """Return a note for when nothing is answered and native XDP runs on a veth.
+
+    The kernel gives no error when a veth drops.
+    """
     names = dict.fromkeys(one.name for one in interfaces if one.kind == "veth")
     found = [name for name in names if name in native]
     if not found:
         return []
     return [
-        f"{' and '.join(found)}: a veth. It drops what XDP sends unless its other end has GRO on,"
-        " and hosts behind it must compute checksums: `ethtool -K DEVICE gro on tx off` there"
+        "no answer has come from a node yet. A veth drops what XDP sends unless its other end has"
+        " GRO on, and hosts behind it must compute checksums: `ethtool -K DEVICE gro on tx off`"
+        f" there ({', '.join(found)})"
     ]
 
 

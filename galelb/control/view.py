@@ -6,13 +6,14 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from galelb.api.view import (
+    Count,
     FlowPage,
     InterfaceStatus,
     NodeStatus,
@@ -74,16 +75,17 @@ class RunningView:
             nodes_routable=sum(self._unroutable(record) == "" for record in records),
             flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
-            notes=self.notes + self._host_notes(),
+            notes=self.notes + self._host_notes(counters.reasons()),
             config_digest=self.config_digest,
             adopted=self.adopted,
         )
 
-    def _host_notes(self) -> tuple[str, ...]:
+    def _host_notes(self, reasons: Mapping[str, Count]) -> tuple[str, ...]:
         served = self.controller.served
         ours = (served.host.public, served.host.private)
         native = {one.name for one in self.interfaces() if one.mode is XdpMode.NATIVE}
-        notes = veth_notes(ours, native)
+        unanswered = "forwarded" in reasons and "returned" not in reasons
+        notes = veth_notes(ours, native) if unanswered else []
         if self.config.announce.plugin is None:
             notes += address_notes(ours, served.services.values())
         return tuple(notes)

@@ -33,6 +33,8 @@ def print_lab(state: LabState, *, as_json: bool) -> None:
         f"\ntry:   galelb lab exec{option} client1 -- curl -s http://{_authority(vip)}/",
         soft_wrap=True,
     )
+    config = next(host["config"] for host in lab["hosts"] if host["role"] == "balancer")
+    console.print(f"see:   galelb status --config {config}", soft_wrap=True)
     console.print(f"end:   galelb lab down {lab['name']}")
 
 

@@ -44,7 +44,7 @@ def test_a_veth_is_named_once_when_it_has_both_roles() -> None:
 
     (note,) = veth_notes([one, one], {"eth0"})
 
-    assert note.startswith("eth0: a veth.")
+    assert note.endswith("there (eth0)")
     assert "ethtool -K DEVICE gro on tx off" in note
 
 
