@@ -60,6 +60,11 @@ class BalancerAddress(Section):
         """The address or host name as text."""
         return str(self.ip) if self.ip is not None else str(self.hostname)
 
+    @property
+    def name(self) -> str:
+        """The balancer in logs: host and port."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class LoadBalancerSection(Section):
     """The balancers that the node reports to."""
@@ -81,6 +86,11 @@ class NodeSettings(Section):
     """Names of the services it serves; all of its family when empty."""
     drain_timeout: Duration = 10.0
     """How long to wait at shutdown until the balancers send no new flows."""
+    configure_host: bool = True
+    """Set this machine up as the balancers' forwarders need it (VIPs on lo), and undo it when
+    leaving; false: only say what is missing, with the command that mends it."""
+    state_file: Annotated[str, Field(min_length=1, max_length=4096)] = "/run/galelb/node.json"
+    """What was changed on this machine, so that a later run undoes it after a crash."""
 
 
 class CheckSection(Section):

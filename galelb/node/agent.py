@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import structlog
 import trio
@@ -13,10 +14,14 @@ from galelb.config.node import NodeConfig
 from galelb.node.checks import run_check
 from galelb.node.client import BalancerClient, Connect, connect_tcp
 from galelb.node.health import LocalHealth
+from galelb.node.host import NodeHost
 
 __all__ = ["NodeAgent", "run_agent"]
 
 log = structlog.get_logger(__name__)
+
+_LINGER_S = 0.5
+"""Between a balancer's answer and what its programs read: until then packets to a VIP come."""
 
 
 class NodeAgent:
@@ -26,9 +31,19 @@ class NodeAgent:
         self._config = config
         self._stop = trio.Event()
         self.health = LocalHealth(config.checks)
+        balancers = config.load_balancer.addresses
+        self.host = NodeHost(
+            self.health,
+            configure=config.node.configure_host,
+            record=Path(config.node.state_file),
+            balancers=[address.name for address in balancers],
+            not_vips=[address.host for address in balancers],
+        )
         self.clients = [
-            BalancerClient(address, config.node, self.health, connect=connect)
-            for address in config.load_balancer.addresses
+            BalancerClient(
+                address, config.node, self.health, connect=connect, prepare=self.host.prepare
+            )
+            for address in balancers
         ]
 
     def stop(self) -> None:
@@ -37,7 +52,15 @@ class NodeAgent:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Check and report until `stop`; returns after at most `drain_timeout` more seconds."""
+        try:
+            await self._run(task_status)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.host.leave()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
+            await nursery.start(self.host.run)
             for check in self._config.checks:
                 nursery.start_soon(run_check, check, self.health)
             for client in self.clients:
@@ -56,6 +79,8 @@ class NodeAgent:
         if scope.cancelled_caught:
             deaf = [c.name for c in self.clients if c.reporting and not c.left]
             log.warning("leaving_undrained", balancers=deaf)
+        if self.host.changed:
+            await trio.sleep(_LINGER_S)
 
 
 async def _wait_drained(client: BalancerClient) -> None:

@@ -20,11 +20,13 @@ from galelb.node.health import LocalHealth
 from galelb.node.reasons import os_reason
 from galelb.node.wire import GET_CONFIG, REPORT, Advice, Answer, encode_report
 
-__all__ = ["BalancerClient", "Connect", "connect_tcp"]
+__all__ = ["BalancerClient", "Connect", "Prepare", "connect_tcp"]
 
 log = structlog.get_logger(__name__)
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
+Prepare = Callable[[str, Advice], Awaitable[None]]
+"""(balancer, advice): do what the advice asks for; reports wait until it returns."""
 
 _CONNECT_TIMEOUT_S = 3.0
 _CONFIG_TIMEOUT_S = 3.0
@@ -41,6 +43,11 @@ async def connect_tcp(host: str, port: int) -> trio.abc.Stream:
     return await trio.open_tcp_stream(host, port, happy_eyeballs_delay=0.25)
 
 
+async def _prepare_nothing(balancer: str, advice: Advice) -> None:
+    del balancer, advice
+    await trio.lowlevel.checkpoint()
+
+
 class BalancerClient:
     """What this node has to do with one balancer."""
 
@@ -51,10 +58,10 @@ class BalancerClient:
         health: LocalHealth,
         *,
         connect: Connect = connect_tcp,
+        prepare: Prepare = _prepare_nothing,
         backoff: Backoff | None = None,
     ) -> None:
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        self.name = f"{host}:{address.port}"
+        self.name = address.name
         self.answer: Answer | None = None
         """The balancer's last view of this node, None while there is no connection."""
         self.answered = Signal()
@@ -65,6 +72,9 @@ class BalancerClient:
         self._settings = settings
         self._health = health
         self._connect = connect
+        self._prepare = prepare
+        self._version = ""
+        """Of the advice that was heeded last."""
         self._backoff = backoff or Backoff(most=_LONGEST_WAIT_S)
         self._sent_at = 0.0
         self._pause = trio.CancelScope()
@@ -108,8 +118,7 @@ class BalancerClient:
 
     async def _converse(self, channel: Channel) -> str:
         try:
-            with trio.fail_after(_CONFIG_TIMEOUT_S):
-                advice = Advice.decode(await channel.unary(GET_CONFIG, b""))
+            advice = await self._ask(channel)
             self._backoff.cap(min(_LONGEST_WAIT_S, advice.checks_timeout / 2))
             call = channel.stream(REPORT)
         except CallError as error:
@@ -119,9 +128,17 @@ class BalancerClient:
         outcome = ["the balancer ended the stream"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report, call, advice, outcome, nursery.cancel_scope)
-            await self._listen(call, advice, outcome)
+            await self._listen(channel, call, advice, outcome)
             nursery.cancel_scope.cancel()
         return outcome[0]
+
+    async def _ask(self, channel: Channel) -> Advice:
+        """Ask for advice and heed it. Raises CallError or TooSlowError."""
+        with trio.fail_after(_CONFIG_TIMEOUT_S):
+            advice = Advice.decode(await channel.unary(GET_CONFIG, b""))
+        await self._prepare(self.name, advice)
+        self._version = advice.version
+        return advice
 
     async def _report(
         self, call: Call, advice: Advice, outcome: list[str], scope: trio.CancelScope
@@ -140,13 +157,20 @@ class BalancerClient:
             outcome[0] = str(error)
             scope.cancel()
 
-    async def _listen(self, call: Call, advice: Advice, outcome: list[str]) -> None:
+    async def _listen(
+        self, channel: Channel, call: Call, advice: Advice, outcome: list[str]
+    ) -> None:
         try:
             while (payload := await call.receive()) is not None:
-                self._take(Answer.decode(payload))
+                answer = Answer.decode(payload)
+                self._take(answer)
                 self._pause.deadline = self._next_report(advice)
+                if answer.config_version != self._version:
+                    await self._ask(channel)
         except CallError as error:
             outcome[0] = str(error)
+        except trio.TooSlowError:
+            outcome[0] = "no answer to GetConfig in time"
 
     def _next_report(self, advice: Advice) -> float:
         joining = self.answer is None or (

@@ -37,6 +37,7 @@ class LocalHealth:
         self._checks = {c.name: _Standing(c.rise, c.fall) for c in checks}
         self._leaving = False
         self._known = trio.Event()
+        self._lacks = ""
         self.changed = Signal()
         if not checks:
             self._known.set()
@@ -46,7 +47,7 @@ class LocalHealth:
         """What to report."""
         if self._leaving:
             return HealthStatus.SHUTTING_DOWN
-        if all(check.passes for check in self._checks.values()):
+        if not self._lacks and all(check.passes for check in self._checks.values()):
             return HealthStatus.SERVING
         return HealthStatus.NOT_SERVING
 
@@ -56,7 +57,7 @@ class LocalHealth:
         if self._leaving:
             return "the agent is stopping"
         bad = [f"{name}: {c.why}" for name, c in self._checks.items() if not c.passes]
-        return "; ".join(bad)
+        return "; ".join([*bad, self._lacks] if self._lacks else bad)
 
     async def wait_known(self) -> None:
         """Wait until every check has had an outcome, so that nothing untrue is reported."""
@@ -67,6 +68,13 @@ class LocalHealth:
         self._leaving = True
         self._known.set()
         self.changed.notify()
+
+    def host_lacks(self, why: str) -> None:
+        """Note why this machine cannot serve, whatever the checks say; empty = it can."""
+        news = bool(why) != bool(self._lacks)
+        self._lacks = why
+        if news:
+            self.changed.notify()
 
     def passed(self, name: str) -> None:
         """Note that a check passed."""

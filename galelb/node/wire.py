@@ -15,7 +15,10 @@ from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
 from galelb.model import HealthStatus as Status
 from galelb.model import NodeState
 
-__all__ = ["GET_CONFIG", "REPORT", "Advice", "Answer", "encode_report"]
+__all__ = ["GET_CONFIG", "REPORT", "VIP_ON_LO", "Advice", "Answer", "Setup", "encode_report"]
+
+VIP_ON_LO = "vip_on_lo"
+"""The only kind of set-up so far."""
 
 GET_CONFIG = "/LBNodeManager/GetConfig"
 REPORT = "/LBNodeManager/ReportHealthStatus"
@@ -30,18 +33,36 @@ _JOINING_REPORTS_PER_TIMEOUT = 10
 """Until it is routable a node reports faster, because reports in a row are what it needs."""
 
 
+_MOST_SETUPS = 1024
+"""A balancer that asks for more is not heard to the end."""
+
+
+@attrs.frozen
+class Setup:
+    """What a balancer's forwarder needs of this node, as it was said."""
+
+    kind: str
+    vip: str
+
+
 @attrs.frozen(kw_only=True)
 class Advice:
     """What a balancer wants of its nodes; seconds."""
 
     checks_timeout: float
+    setups: tuple[Setup, ...] = ()
+    version: str = ""
 
     @classmethod
     def decode(cls, payload: bytes) -> Advice:
         """Return the advice in the answer to GetConfig. Raises CallError."""
         wire = _decoded(ConfigResponse, payload)
         timeout = wire.health_check_timeout / _NS_PER_S
-        return cls(checks_timeout=max(_SHORTEST_TIMEOUT_S, timeout))
+        return cls(
+            checks_timeout=max(_SHORTEST_TIMEOUT_S, timeout),
+            setups=tuple(Setup(one.kind, one.vip) for one in wire.setups[:_MOST_SETUPS]),
+            version=wire.version,
+        )
 
     def period(self, *, joining: bool) -> float:
         """Return the time between two reports."""
@@ -56,12 +77,19 @@ class Answer:
     status: int
     state: str
     message: str
+    config_version: str = ""
+    """Another one than that of the advice: there is new advice."""
 
     @classmethod
     def decode(cls, payload: bytes) -> Answer:
         """Return the answer to a report. Raises CallError."""
         wire = _decoded(HealthStatus, payload)
-        return cls(status=wire.status, state=wire.state, message=wire.message[:200])
+        return cls(
+            status=wire.status,
+            state=wire.state,
+            message=wire.message[:200],
+            config_version=wire.config_version,
+        )
 
     @property
     def joining(self) -> bool:

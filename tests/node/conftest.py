@@ -10,7 +10,7 @@ import trio.testing
 
 from galelb.config.node import NodeConfig
 from galelb.grpc.framing import CallError, StatusCode
-from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
+from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus, NodeSetup
 from galelb.grpc.server import Server, unary
 
 NODE = ip_address("10.0.0.1")
@@ -28,6 +28,7 @@ class FakeBalancer:
         self.connects = []  # times
         self.refuses = False
         self.fails_with = None
+        self.vips = ()
         self.scopes = set()
         self.server = Server(
             {
@@ -46,7 +47,10 @@ class FakeBalancer:
 
     def _config(self, request, peer):
         return ConfigResponse(
-            checks_before_routing=3, health_check_timeout=round(self.timeout_s * 1e9)
+            checks_before_routing=3,
+            health_check_timeout=round(self.timeout_s * 1e9),
+            setups=[NodeSetup(kind="vip_on_lo", vip=vip) for vip in self.vips],
+            version=",".join(self.vips),
         ).SerializeToString()
 
     async def _take(self, call, peer):
@@ -57,7 +61,12 @@ class FakeBalancer:
             self.reports.append((trio.current_time(), report))
             if self.answers:
                 status = 2 if report.status == 2 and self.drains else int(self.state != "routable")
-                answer = HealthStatus(status=status, state=self.state, message=self.state)
+                answer = HealthStatus(
+                    status=status,
+                    state=self.state,
+                    message=self.state,
+                    config_version=",".join(self.vips),
+                )
                 await call.send(answer.SerializeToString())
 
     async def serve(self, stream):

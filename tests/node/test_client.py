@@ -23,7 +23,7 @@ class Shortest(random.Random):
 
 @pytest.fixture
 def start(nursery, balancer, network, make_config):
-    def _start(health=None, backoff=None):
+    def _start(health=None, backoff=None, **more):
         config = make_config(["lb"])
         client = BalancerClient(
             config.load_balancer.addresses[0],
@@ -31,6 +31,7 @@ def start(nursery, balancer, network, make_config):
             health or LocalHealth(()),
             connect=network({"lb": balancer}).connect,
             backoff=backoff or Backoff(rng=Shortest()),
+            **more,
         )
         nursery.start_soon(client.run)
         return client
@@ -248,3 +249,50 @@ def test_a_report_carries_what_the_node_is():
         list(report.services),
     )
     assert report.HasField("weight")
+
+
+async def test_what_is_advised_is_done_before_the_first_report(
+    start, balancer, autojump_clock, nursery
+):
+    told = []
+
+    async def prepare(name, advice):
+        await trio.sleep(1.5)
+        told.append((name, [(one.kind, one.vip) for one in advice.setups], len(balancer.reports)))
+
+    balancer.vips = ("192.0.2.1",)
+    start(prepare=prepare)
+    await trio.sleep(4)
+
+    assert [("lb:7070", [("vip_on_lo", "192.0.2.1")], 0)] == told
+    assert balancer.times[0] == pytest.approx(1.5)
+
+
+async def test_a_balancer_that_changed_is_asked_again(start, balancer, autojump_clock, nursery):
+    told = []
+
+    async def prepare(name, advice):
+        await trio.lowlevel.checkpoint()
+        told.append([one.vip for one in advice.setups])
+
+    start(prepare=prepare)
+    await trio.sleep(4)
+    balancer.vips = ("192.0.2.1", "2001:db8::1")
+    await trio.sleep(4)
+
+    assert [[], ["192.0.2.1", "2001:db8::1"]] == told
+
+
+async def test_a_node_whose_machine_lacks_something_does_not_serve(
+    start, balancer, autojump_clock, nursery
+):
+    health = LocalHealth(())
+    start(health)
+    await trio.sleep(1)
+    health.host_lacks("host: no VIP")
+    await trio.sleep(1)
+    health.host_lacks("")
+    await trio.sleep(1)
+
+    assert [0, 1, 0] == balancer.statuses[:3]
+    assert "host: no VIP" == balancer.reports[1][1].message
