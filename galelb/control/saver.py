@@ -17,6 +17,9 @@ log = structlog.get_logger("galelb.state")
 
 _SETTLE_S = 0.05
 """Changes come in bursts; one write serves a burst."""
+_SHARE = 10
+"""With thousands of nodes a write takes long: at most a tenth of the time goes into it."""
+_LONGEST_S = 1.0
 
 
 class StateSaver:
@@ -47,4 +50,6 @@ class StateSaver:
             await self._wanted.wait()
             self._wanted = trio.Event()
             await trio.sleep(_SETTLE_S)
+            started = trio.current_time()
             await self.save()
+            await trio.sleep(min(_SHARE * (trio.current_time() - started), _LONGEST_S))

@@ -87,7 +87,8 @@ def _read(data: dict[str, Any]) -> SavedState:
 
 def save_state(directory: Path, state: SavedState) -> None:
     """Replace the saved state atomically, so that a crash leaves the old or the new one."""
-    data = attrs.asdict(state, filter=lambda field, _: field.name != "adopted")
+    data = attrs.asdict(state, recurse=False, filter=lambda field, _: field.name != "adopted")
+    data["attachments"] = [attrs.asdict(one) for one in state.attachments]
     temporary = directory / f".{_FILE}.new"
     fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as file:

@@ -85,7 +85,8 @@ def interfaces(ipr: IPRoute) -> dict[str, Interface]:
             ifindex=link["index"],
             mac=link.get("address") or "00:00:00:00:00:00",
             mtu=link.get("mtu"),
-            addresses=tuple(addresses.get(link["index"], ())),
+            # An address may be there twice, with prefixes of two lengths.
+            addresses=tuple(dict.fromkeys(addresses.get(link["index"], ()))),
             kind=link.get(("linkinfo", "kind")) or "",
         )
         for link in links

@@ -32,6 +32,7 @@ GENERATIONS = 4
 """How many indices a client's key uses in turn."""
 
 _MAX_MTU = 0xFFFF
+_HOP_FIELDS = tuple(field.name for field in attrs.fields(NextHop))
 _Key = tuple[int, str]
 _Kind = Literal["node", "client"]
 
@@ -174,7 +175,9 @@ class NextHopTable:
     def snapshot(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
         objects = [
-            {"index": i, "kind": o.kind, **attrs.asdict(o.hop)} for i, o in self._objects.items()
+            {"index": index, "kind": one.kind}
+            | {name: getattr(one.hop, name) for name in _HOP_FIELDS}
+            for index, one in self._objects.items()
         ]
         return {
             "objects": objects,
@@ -215,7 +218,7 @@ class NextHopTable:
 
     def _restore(self, data: Mapping[str, Any]) -> None:
         for saved in data["objects"]:
-            hop = _clean(NextHop(**{f.name: saved[f.name] for f in attrs.fields(NextHop)}))
+            hop = _clean(NextHop(**{name: saved[name] for name in _HOP_FIELDS}))
             if not 1 <= saved["index"] < self.capacity or saved["index"] in self._objects:
                 raise ValueError(f"index {saved['index']}")
             if saved["kind"] == "node":

@@ -74,3 +74,20 @@ async def test_two_saves_never_write_at_the_same_time(tmp_path, monkeypatch):
             nursery.start_soon(saver.save)
 
     assert most == 1
+
+
+async def test_slow_writes_leave_most_of_the_time_to_others(tmp_path, nursery, autojump_clock):
+    saves = []
+
+    async def save_slowly():
+        saves.append(trio.current_time())
+        saver.wake()
+        await trio.sleep(0.05)
+
+    saver = StateSaver(tmp_path, SavedState)
+    saver.save = save_slowly
+    await nursery.start(saver.run)
+    saver.wake()
+    await trio.sleep(6.1)
+
+    assert len(saves) == 11

@@ -72,6 +72,15 @@ def test_interfaces_have_their_addresses_and_no_link_local_ones(pair):
     assert {"10.77.0.1", "fd77::1"} == {str(a) for a in found["lb0"].addresses}
 
 
+def test_an_address_with_two_prefixes_is_one_address(pair):
+    lb, _ = pair
+    lb.ip("addr", "add", "10.77.0.1/16", "dev", "lb0")
+
+    found = ask(lb, "interface", "lb0")
+
+    assert ["10.77.0.1"] == [str(a) for a in found.addresses if a.version == 4]
+
+
 def test_a_missing_interface_is_an_error_that_names_those_that_exist(pair):
     with pytest.raises(NetlinkError, match="eth9 does not exist; this machine has: lb0, lo"):
         ask(pair[0], "interface", "eth9")
