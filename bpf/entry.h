@@ -6,6 +6,8 @@
 /* A packet that could be read: to its service's forwarder, or back to a client, or on its way. */
 static __always_inline int gale_decide(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
+	if (unlikely(p->tags > 1))
+		return GALE_NOT_MINE;	/* no service is behind two tags, so no flow either */
 	if (unlikely(p->flags & GALE_LATER_FRAGMENT))
 		return gale_later(way, GALE_SLOW_FRAGMENT);
 	if (unlikely(p->flags & GALE_ICMP_ERROR))
@@ -81,7 +83,9 @@ int GALE_FN(parsed)(GALE_CTX *ctx)
 		return GALE_PASS;
 	*p = scratch->packet;
 	p->family = GALE_FAMILY_IPV6;
-	if (p->flags & GALE_LATER_FRAGMENT)
+	if (p->tags > 1)
+		decided = GALE_NOT_MINE;
+	else if (p->flags & GALE_LATER_FRAGMENT)
 		decided = gale_later(&way, GALE_SLOW_FRAGMENT);
 	else if (p->flags & GALE_ICMP_ERROR)
 		decided = gale_later(&way, GALE_SLOW_ICMP);

@@ -85,7 +85,7 @@ static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
 
 	if (!same && p->tags && bpf_skb_vlan_pop(ctx))
 		return -1;
-	if (vlan && !same && !p->tags && bpf_skb_vlan_push(ctx, htons(GALE_ETH_VLAN), vlan))
+	if (vlan && !same && bpf_skb_vlan_push(ctx, htons(GALE_ETH_VLAN), vlan))
 		return -1;
 	__builtin_memcpy(mac, hop->dst, 6);
 	__builtin_memcpy(mac + 6, hop->src, 6);

@@ -99,19 +99,19 @@ static __always_inline int gale_rewrite_packet(GALE_CTX *ctx, struct gale_packet
 static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
 					 struct gale_next_hop *hop, u16 vlan)
 {
-	int same = hop->ifindex == gale_ifindex(ctx), push = vlan && !same && !p->tags;
+	int same = hop->ifindex == gale_ifindex(ctx), tagged = vlan && !same;
 	struct gale_eth *eth;
 
-	if (!same && p->tags && bpf_xdp_adjust_head(ctx, sizeof(struct gale_vlan)))
+	if (!same && !tagged && p->tags && bpf_xdp_adjust_head(ctx, sizeof(struct gale_vlan)))
 		return -1;
-	if (push && bpf_xdp_adjust_head(ctx, -(int)sizeof(struct gale_vlan)))
+	if (tagged && !p->tags && bpf_xdp_adjust_head(ctx, -(int)sizeof(struct gale_vlan)))
 		return -1;
 	eth = gale_data(ctx);
 	if ((void *)(eth + 1) + sizeof(struct gale_vlan) > gale_data_end(ctx))
 		return -1;
 	__builtin_memcpy(eth->dst, hop->dst, 6);
 	__builtin_memcpy(eth->src, hop->src, 6);
-	if (push) {
+	if (tagged) {
 		struct gale_vlan *tag = (void *)(eth + 1);
 
 		eth->type = htons(GALE_ETH_VLAN);

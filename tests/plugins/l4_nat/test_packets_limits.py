@@ -9,7 +9,7 @@ from galelb.abi import NextHopFlag, NodeFlag, Reason
 from galelb.testing.cases import PacketCase, Play, check, table
 from galelb.testing.checksums import checksum_problems
 from galelb.testing.dissect import dissect
-from galelb.testing.packets import frame
+from galelb.testing.packets import fragments, frame, icmp_error
 from galelb.testing.runner import Verdict
 from galelb.testing.world import LOCAL_MAC, PRIVATE, PRIVATE_MAC, PUBLIC, TestNode
 
@@ -146,6 +146,51 @@ TAGS = [
 @pytest.mark.parametrize(("mode", "context", "kind", "case"), table(TAGS))
 def test_tags(nat, mode, context, kind, case) -> None:
     check(case, nat(mode, context, kind))
+
+
+@pytest.mark.parametrize("vlans", [[0], [PRIORITY], [6], [5]])
+@pytest.mark.parametrize("kind", VLAN)
+@pytest.mark.parametrize("mode", ["full_nat", "dnat"])
+def test_the_tag_of_an_answer_is_replaced_by_the_service_s(nat, mode, kind, vlans) -> None:
+    """Nodes may be on a VLAN of their own; clients are on the service's."""
+    play = nat(mode, "xdp", kind)
+    play.open()
+
+    outcome = play.send(play.talk.from_node(payload=b"x", vlans=vlans), PRIVATE)
+
+    assert play.talk.to_client(payload=b"x") == outcome.data
+
+
+@pytest.mark.parametrize("vlans", [[0], [6]])
+@pytest.mark.parametrize(("mode", "kind"), [(m, k) for m in ("full_nat", "dnat") for k in TCP])
+def test_the_tag_of_an_answer_is_removed(nat, mode, kind, vlans) -> None:
+    play = nat(mode, "xdp", kind)
+    play.open()
+
+    outcome = play.send(play.talk.from_node(payload=b"x", vlans=vlans), PRIVATE)
+
+    assert play.talk.to_client(payload=b"x") == outcome.data
+
+
+def double_tagged(play: Play) -> list[bytes]:
+    """What belongs to a flow, but lies behind two tags: an answer, an error, a fragment."""
+    talk = play.talk
+    tags = b"\x81\x00\x00\x07\x81\x00\x00\x08"
+    answer = talk.from_node(payload=bytes(100))
+    kind = {4: 3, 6: 1}[talk.service.vip.version]
+    error = icmp_error(str(talk.reached.address), talk.source, talk.to_node(), kind=kind)
+    plain = [answer, error, *fragments(answer, 64)]
+    return [data[:12] + tags + data[12:] for data in plain]
+
+
+@pytest.mark.parametrize(("mode", "context", "kind"), WAYS)
+def test_behind_two_tags_nothing_is_ours(nat, mode, context, kind) -> None:
+    play = nat(mode, context, kind)
+    play.establish()
+
+    for data in double_tagged(play):
+        outcome = play.send(data, PRIVATE)
+        assert (Verdict.PASS, data) == (outcome.verdict, outcome.data), str(outcome)
 
 
 def test_a_tag_stays_when_leaving_by_the_same_interface(nat) -> None:
