@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,11 @@ from galelb.api.listen import BACKLOG, SOCKET_FILE, listen_tcp, listen_unix
 from galelb.api.view import BalancerView
 from galelb.model import IPAddress
 
-__all__ = ["GRACE_S", "MAX_CONNECTIONS", "MAX_CONNECTION_S", "ApiServer"]
+__all__ = ["GRACE_S", "MAX_CONNECTIONS", "MAX_CONNECTION_S", "MAX_PER_PEER", "ApiServer"]
 
 MAX_CONNECTIONS = 64
+MAX_PER_PEER = 24
+"""Connections of one address; one machine must not shut out all others."""
 """Connections at a time over TCP, and as many over the unix socket; more wait in the backlog."""
 MAX_CONNECTION_S = 60.0
 """After this long even a busy connection ends, so that slow clients cannot keep all of them."""
@@ -102,6 +105,7 @@ class _Front:
         self._context = WorkerContext(None)
         self._slots = trio.Semaphore(MAX_CONNECTIONS, max_value=MAX_CONNECTIONS)
         self._open: set[_Connection] = set()
+        self._peers: Counter[str] = Counter()
 
     async def serve(self, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         """Accept until `stop` is set; shielded, so that stopping can be graceful."""
@@ -123,6 +127,21 @@ class _Front:
         await trio.serve_listeners(self._handle, bounded, handler_nursery=handlers)
 
     async def _handle(self, stream: trio.SocketStream) -> None:
+        peer = _peer(stream)
+        try:
+            if peer and self._peers[peer] >= MAX_PER_PEER:
+                log.warning("api_connection_refused", peer=peer, most=MAX_PER_PEER)
+                return
+            self._peers[peer] += 1
+            try:
+                await self._serve(stream)
+            finally:
+                self._peers -= Counter([peer])
+        finally:
+            self._slots.release()
+            await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
         connection = _Connection(stream)
         self._open.add(connection)
         try:
@@ -137,8 +156,15 @@ class _Front:
             log.warning("api_connection_failed", exc_info=True)
         finally:
             self._open.discard(connection)
-            self._slots.release()
-            await trio.aclose_forcefully(stream)
+
+
+def _peer(stream: trio.SocketStream) -> str:
+    """Return the address of the other end; nothing for a unix socket, or one that left."""
+    try:
+        peer = stream.socket.getpeername()
+    except OSError:
+        return ""
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 class _BoundedListener(trio.abc.Listener[trio.SocketStream]):

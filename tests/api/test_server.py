@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -256,6 +257,26 @@ async def test_connections_over_the_bound_wait_and_the_unix_socket_has_its_own(
         await idle[0].aclose()
 
         assert (await waiting.receive_some()).startswith(b"HTTP/1.1 200")
+
+
+async def test_one_address_cannot_take_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_PER_PEER", 1)
+    request = b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with serving(tmp_path) as port:
+        async with await connect(port) as first:
+            await first.send_all(request)
+            assert (await first.receive_some()).startswith(b"HTTP/1.1 200")
+            async with await connect(port) as second:
+                assert await second.receive_some() == b""
+        answer = b""
+        with trio.fail_after(30):  # the place is given back soon
+            while not answer.startswith(b"HTTP/1.1 200"):
+                async with await connect(port) as again:
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        await again.send_all(request)
+                        answer = await again.receive_some()
 
 
 async def connect(port: int) -> trio.SocketStream:
