@@ -267,13 +267,11 @@ class Balancer:
             context = self._context(private)
             for name in self.config.node_health.sources:
                 with blamed(name, "health source"):
-                    with blamed(name, "health source"):
                     source = self.plugins.health_source(name)(self.config.plugins[name], context)
                 await edge.start(run_blamed, name, source)
             for name, service in self.plugins.services().items():
                 if name in self.config.plugins:
                     with blamed(name, "service"):
-                        with blamed(name, "service"):
                         component = service(self.config.plugins[name], context)
                     await edge.start(run_blamed, name, component)
             # Adopted nodes can report only from now on.
