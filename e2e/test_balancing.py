@@ -23,6 +23,9 @@ SHAPES = {
     "dual": {"ipv6": True},
     "one_armed": {"one_armed": True},
     "dnat": {"options": (("mode", '"dnat"'),)},
+    "l2_bridge": {"plugin": "l2_bridge", "weights": (1, 2, 3)},
+    "l2_bridge_ipv6": {"plugin": "l2_bridge", "ipv4": False, "ipv6": True},
+    "l2_bridge_one_armed": {"plugin": "l2_bridge", "one_armed": True, "ipv6": True},
     "two_balancers": {"balancers": 2, "clients": 2},
 }
 

@@ -73,6 +73,7 @@ def _node(plan: Plan, host: Host) -> Iterator[str]:
     yield "\n[node]"
     yield f'name = "{host.name}"'
     yield f"weight = {host.weight}"
+    yield f'state_file = "{host.directory / host.name}.host.json"'
     yield "\n[[checks]]"
     yield 'name = "http"'
     yield 'type = "http"'

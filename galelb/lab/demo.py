@@ -40,6 +40,8 @@ _DETECTION_S = CHECKS_TIMEOUT_S + 1.0
 _TABLE_WRITTEN_S = 0.2
 """From "not used any more" in the API to the table in the kernel, a slow machine included."""
 _RETURN_TIMEOUT_S = 20.0
+_FLOWS_MOVED_S = 0.7
+"""After a new table: until every connection has sent something, and learnt that it moved."""
 _CLIENTS_NOTICE_S = CONNECT_TIMEOUT_S + READ_TIMEOUT_S + 0.5
 _POLL_S = 0.05
 
@@ -108,6 +110,8 @@ class Demo:
             window.recovered = await self._first_answer(node, window.start)
             after = window.recovered - window.start
             self.say(f"{node.name}: answers clients again after {after:.2f} s")
+        if self.state.spec.stateless:
+            await trio.sleep(_FLOWS_MOVED_S)
         window.end = time.monotonic()
 
     async def _kill_balancer(self, plan: Plan, balancer: Host) -> None:
@@ -130,7 +134,13 @@ class Demo:
             await trio.sleep(_POLL_S)
 
     def _open(self, event: str, host: Host, targets: frozenset[str] = frozenset()) -> Window:
-        window = Window(event=event, host=host.name, start=time.monotonic(), targets=targets)
+        window = Window(
+            event=event,
+            host=host.name,
+            start=time.monotonic(),
+            targets=targets,
+            moves_flows=self.state.spec.stateless and host.role is Role.NODE,
+        )
         self.tally.windows.append(window)
         return window
 

@@ -46,7 +46,7 @@ _SUBNETS = {
     PUBLIC: ("203.0.113.{}/24", "2001:db8:113::{}/64"),
     PRIVATE: ("10.113.0.{}/24", "fd00:113::{}/64"),
 }
-_FIRST = {"balancer": 10, "node": 70, "client": 130}
+_FIRST = {"balancer": 10, "node": 70, "client": 130, "vip": 190}
 _DEVICE = {PUBLIC: "pub0", PRIVATE: "prv0"}
 
 
@@ -76,6 +76,8 @@ class Link:
     device: str
     network: str
     addresses: tuple[InterfaceAddress, ...]
+    vips: tuple[InterfaceAddress, ...] = ()
+    """More addresses, for clients only."""
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +114,11 @@ class Host:
         return tuple(
             address for link in self.links if link.network == network for address in link.addresses
         )
+
+    @property
+    def vips(self) -> tuple[InterfaceAddress, ...]:
+        """Return the addresses that are for clients only."""
+        return tuple(vip for link in self.links for vip in link.vips)
 
 
 @attrs.frozen(kw_only=True)
@@ -193,21 +200,27 @@ def _hosts(spec: LabSpec, directory: Path) -> Iterator[Host]:
 
 
 def _links(spec: LabSpec, role: Role, index: int) -> Iterator[Link]:
-    networks = {Role.BALANCER: (PUBLIC, PRIVATE), Role.NODE: (PRIVATE,), Role.CLIENT: (PUBLIC,)}
+    of_node = (PRIVATE, PUBLIC) if spec.direct else (PRIVATE,)
+    networks = {Role.BALANCER: (PUBLIC, PRIVATE), Role.NODE: of_node, Role.CLIENT: (PUBLIC,)}
     attached = (PUBLIC,) if spec.one_armed else networks[role]
     for network in attached:
-        number = _FIRST[role] + index + 1
-        v4, v6 = (template.format(number) for template in _SUBNETS[network])
-        wanted = [v4] * spec.ipv4 + [v6] * spec.ipv6
-        addresses = tuple(ip_interface(text) for text in wanted)
-        yield Link(_DEVICE[network], network, addresses)
+        addresses = _addresses(spec, network, _FIRST[role] + index + 1)
+        vips: tuple[InterfaceAddress, ...] = ()
+        if spec.needs_vips and role is Role.BALANCER:
+            vips = _addresses(spec, network, _FIRST["vip"] + index + 1)
+        yield Link(_DEVICE[network], network, addresses, vips)
+
+
+def _addresses(spec: LabSpec, network: str, number: int) -> tuple[InterfaceAddress, ...]:
+    v4, v6 = (template.format(number) for template in _SUBNETS[network])
+    return tuple(ip_interface(text) for text in [v4] * spec.ipv4 + [v6] * spec.ipv6)
 
 
 def _vips(spec: LabSpec, host: Host) -> Iterator[Vip]:
     if host.role is not Role.BALANCER:
         return
     ports = {"tcp": CLIENTS_PORT} | ({"udp": UDP_PORT} if spec.udp else {})
-    for interface in host.addresses(PUBLIC):
+    for interface in host.vips or host.addresses(PUBLIC):
         for protocol, port in ports.items():
             family = f"{protocol}{interface.version}"
             yield Vip(
@@ -229,7 +242,7 @@ def host_json(host: Host) -> dict[str, Any]:
             {
                 "name": link.device,
                 "network": link.network,
-                "addresses": [str(address) for address in link.addresses],
+                "addresses": [str(address) for address in (*link.addresses, *link.vips)],
             }
             for link in host.links
         ],

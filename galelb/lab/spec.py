@@ -11,7 +11,9 @@ import attrs
 
 from galelb.errors import ConfigError
 
-__all__ = ["MAX_HOSTS_PER_ROLE", "MAX_WEIGHT", "LabSpec"]
+__all__ = ["DEFAULT_PLUGIN", "MAX_HOSTS_PER_ROLE", "MAX_WEIGHT", "LabSpec"]
+
+DEFAULT_PLUGIN = "l4_nat"
 
 MAX_WEIGHT = 1000
 
@@ -40,7 +42,7 @@ class LabSpec:
     name: str
     prefix: str
     """`gale` and four hex digits; starts the name of every namespace of this lab."""
-    plugin: str = "l4_nat"
+    plugin: str = DEFAULT_PLUGIN
     balancers: int = 1
     nodes: int = 3
     clients: int = 1
@@ -49,6 +51,10 @@ class LabSpec:
     ipv6: bool = False
     udp: bool = False
     one_armed: bool = False
+    direct: bool = False
+    """Nodes answer clients themselves, past the balancers: what some forwarders need."""
+    stateless: bool = False
+    """The forwarder remembers no flows: a new table may move some of them."""
     options: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
     """Options of the plugin as (key, TOML value)."""
 
@@ -64,7 +70,12 @@ class LabSpec:
     @property
     def needs_services(self) -> bool:
         """Whether the default service (IPv4, TCP, public address) does not suffice."""
-        return self.ipv6 or self.udp
+        return self.ipv6 or self.udp or self.needs_vips
+
+    @property
+    def needs_vips(self) -> bool:
+        """Whether balancers need VIPs beside the only addresses that nodes could report to."""
+        return self.direct and self.one_armed
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LabSpec:

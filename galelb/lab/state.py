@@ -17,7 +17,7 @@ import attrs
 from galelb.errors import EnvironmentProblem, GaleError, LabError
 from galelb.lab.hosts import LAB_RUN_DIR, Host, Plan, host_json, make_plan
 from galelb.lab.processes import Process, is_alive, this_process
-from galelb.lab.spec import LabSpec
+from galelb.lab.spec import DEFAULT_PLUGIN, LabSpec
 from galelb.lab.topology import NETNS_DIR
 
 __all__ = ["LabState", "find_lab", "labs", "locked", "new_prefix", "new_spec"]
@@ -133,9 +133,25 @@ def new_prefix() -> str:
 
 
 def new_spec(name: str | None = None, **values: Any) -> LabSpec:
-    """Return a spec with a fresh prefix, which is its name too unless one is given."""
+    """Return a spec with a fresh prefix, which is its name too unless one is given.
+
+    What the forwarder needs of the network is asked of the forwarder.
+    """
     prefix = new_prefix()
+    values = _needs_of(values.get("plugin", DEFAULT_PLUGIN)) | values
     return LabSpec(name=name or prefix, prefix=prefix, **values)
+
+
+def _needs_of(plugin: str) -> dict[str, Any]:
+    """Return what follows from the forwarder; an unknown one fails later, with a good reason."""
+    from galelb.plugins import Plugins
+
+    try:
+        forwarder = Plugins.discover().forwarder(plugin)
+    except GaleError:
+        return {}
+    direct = forwarder.node_setup == "vip_on_lo"
+    return {"direct": direct, "stateless": not forwarder.stateful}
 
 
 @contextlib.contextmanager

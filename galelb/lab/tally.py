@@ -35,6 +35,8 @@ class Window:
     """Addresses that died with the host."""
     recovered: float | None = None
     """When all was well again; None = not seen yet."""
+    moves_flows: bool = False
+    """Nobody remembers flows, so some of other nodes' go elsewhere with a new table, and end."""
 
     def covers(self, result: Result) -> bool:
         """Whether the event may have made this one fail."""
@@ -42,8 +44,13 @@ class Window:
             return False
         if result.kind != "download" or not result.node:
             return True
+        if self.moves_flows and self._lasts_at(result.end):
+            return True
         # A transfer that had begun may break only with the node or balancer it went through.
         return result.node == self.host or result.target in self.targets
+
+    def _lasts_at(self, moment: float) -> bool:
+        return self.end is None or moment <= self.end
 
 
 class Tally:

@@ -122,7 +122,7 @@ def _host_commands(plan: Plan, host: Host) -> Iterator[str]:
 
 
 def _link_commands(link: Link) -> Iterator[str]:
-    for address in link.addresses:
+    for address in (*link.addresses, *link.vips):
         # Duplicate address detection would keep an IPv6 address unusable for a second.
         yield f"address add {address} dev {link.device}{' nodad' if address.version == 6 else ''}"
     yield f"link set {link.device} up"

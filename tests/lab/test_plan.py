@@ -15,6 +15,7 @@ from galelb.lab.hosts import Role, make_plan
 from galelb.lab.http_client import Target
 from galelb.lab.options import toml_value
 from galelb.lab.spec import MAX_HOSTS_PER_ROLE, LabSpec
+from galelb.lab.state import new_spec
 from galelb.lab.targets import TargetSet
 
 RUN = Path("/run/test-lab")
@@ -82,7 +83,38 @@ def test_nodes_report_to_every_address_of_every_balancer() -> None:
     assert ["10.113.0.11", "fd00:113::11", "10.113.0.12", "fd00:113::12"] == [
         entry["ip"] for entry in config["load_balancer"]["addresses"]
     ]
-    assert {"name": "node3", "weight": 3} == config["node"]
+    record = str(RUN / "t" / "node3.host.json")
+    assert {"name": "node3", "weight": 3, "state_file": record} == config["node"]
+
+
+def test_nodes_that_answer_directly_are_on_both_networks() -> None:
+    plan = make_plan(spec(direct=True), RUN)
+    networks = {host.name: [link.network for link in host.links] for host in plan.hosts}
+
+    assert ["private", "public"] == networks["node1"]
+    assert ["public", "private"] == networks["lb1"]
+    assert ["203.0.113.11"] == [vip.address for vip in plan.vips]
+
+
+def test_with_one_network_direct_answers_need_vips_that_nodes_do_not_report_to() -> None:
+    plan = make_plan(spec(direct=True, one_armed=True), RUN)
+    balancer, node = plan.host("lb1"), plan.host("node1")
+    reported_to = tomli.loads(config_text(plan, node))["load_balancer"]["addresses"]
+    services = tomli.loads(config_text(plan, balancer))["services"]
+
+    assert ["203.0.113.191"] == [vip.address for vip in plan.vips]
+    assert ["203.0.113.191"] == [service["vip"] for service in services]
+    assert ["203.0.113.11"] == [entry["ip"] for entry in reported_to]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "needs"),
+    [("l4_nat", (False, False)), ("l2_bridge", (True, True)), ("no_such", (False, False))],
+)
+def test_a_forwarder_says_what_it_needs_of_the_lab(plugin: str, needs: tuple[bool, bool]) -> None:
+    made = new_spec(plugin=plugin)
+
+    assert needs == (made.direct, made.stateless)
 
 
 def test_a_spec_survives_json() -> None:

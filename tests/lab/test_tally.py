@@ -28,6 +28,17 @@ def tally_of(*results: Result, windows: tuple[Window, ...] = ()) -> Tally:
     return tally
 
 
+def moved(start: float, end: float | None) -> Window:
+    return Window(event="node_return", host="n2", start=start, end=end, moves_flows=True)
+
+
+def test_a_stateless_forwarder_may_end_other_nodes_downloads_while_nodes_change() -> None:
+    inside, later = download(0, 3, error="reset"), download(0, 5, error="reset")
+
+    assert [later] == tally_of(inside, later, windows=(moved(2, 4),)).broken
+    assert [] == tally_of(inside, later, windows=(moved(2, None),)).broken
+
+
 def test_answers_are_counted_per_node() -> None:
     tally = tally_of(request(0, 1), request(1, 2), request(2, 3, node="n2"))
 
