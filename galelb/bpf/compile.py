@@ -191,7 +191,9 @@ def _write_cache(cache: Path | None, unit: Unit, answer: Mapping[str, Any]) -> N
     if cache is None:
         return
     path = _cache_file(cache, unit)
-    cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".new")
-    partial.write_text(json.dumps(answer))
-    partial.replace(path)
+    # A full or read-only disk costs the next start its short cut, not this one.
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(answer))
+        partial.replace(path)

@@ -127,6 +127,15 @@ def test_a_lost_pin_or_a_broken_cache_means_compiling_again(
     assert 3 == run(third)
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    compiled = compile_units([unit(sandbox.pins)], sandbox.pins, cache=tmp_path / "file" / "cache")
+
+    assert not compiled.cached
+    assert run(compiled) == 3
+
+
 def test_xdp_and_tc_share_maps(sandbox: Sandbox) -> None:
     tc_program = PROGRAM.replace("gale_count(struct xdp_md", "gale_tc(struct __sk_buff")
     units = [unit(sandbox.pins), unit(sandbox.pins, tc_program, {"gale_tc": "tc"})]
