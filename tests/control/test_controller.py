@@ -304,3 +304,12 @@ async def test_an_adopted_table_that_is_not_what_was_saved_is_written_anew(contr
 
     assert maps["gale_services"].get(1)["table"] == 0
     assert {1} == set(slots(maps, 0))
+
+
+async def test_a_forwarder_is_told_which_nodes_are_behind_a_router(controller, maps):
+    add(controller, A)
+    add(controller, B)
+    controller.gateway_of = {A: B}.get
+    await controller.serve(served(maps))
+
+    assert {A: B, B: None} == {n.address: n.gateway for n in controller.view().nodes.values()}

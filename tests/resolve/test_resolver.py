@@ -256,6 +256,7 @@ async def test_a_node_behind_a_gateway_uses_the_gateways_mac(running, autojump_c
     await settled()
 
     assert [(FAR, hop(NEW_MAC, mtu=1400), NEW_MAC)] == running.told
+    assert (GATEWAY, None) == (running.resolver.gateway(FAR), running.resolver.gateway(NODE))
 
 
 async def test_a_changed_route_moves_a_node_to_its_new_gateway(running, autojump_clock):
