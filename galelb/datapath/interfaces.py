@@ -22,13 +22,15 @@ log = structlog.get_logger("galelb.interfaces")
 
 
 def wanted_interfaces(config: BalancerConfig) -> dict[str, str]:
-    """Return the role (public, private, both, extra) of each interface by name."""
+    """Return the role (public, private, both, extra) of each interface by name.
+
+    In the order in which to attach: clients come last, when the answers of nodes are claimed.
+    """
     public = config.public_interface.net_interface_public
     private = config.private_interface.net_interface_private
-    roles = {public: "public", private: "private"} if public != private else {public: "both"}
-    return roles | {
-        name: "extra" for name in config.forwarding.extra_interfaces if name not in roles
-    }
+    roles = {private: "private", public: "public"} if public != private else {public: "both"}
+    extra = [name for name in config.forwarding.extra_interfaces if name not in roles]
+    return dict.fromkeys(extra, "extra") | roles
 
 
 class InterfaceWatch:
