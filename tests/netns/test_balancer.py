@@ -113,6 +113,7 @@ class Site:
             if process is not None:
                 process.kill()
                 process.communicate()
+        self.configure(80)  # a test may have left a file that nobody can read
         self.galelb("detach")
 
 
