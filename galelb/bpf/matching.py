@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from socket import htons
-from sys import byteorder
 from typing import Any
 
 from galelb.bpf.compose import Part
 from galelb.forwarder import Forwarder
-from galelb.model import IPAddress, Service
+from galelb.model import Service
+from galelb.packing import address_words, network_port
 
 __all__ = ["MAX_COMPARES", "dispatch_part", "match_part", "service_keys", "uses_map"]
 
@@ -90,24 +89,19 @@ def service_keys(services: Mapping[int, Service]) -> list[tuple[dict[str, Any], 
     """Return what gale_service_keys shall hold; nothing when compares are generated."""
     if not uses_map(services):
         return []
-    entries = [(_key(s, htons(s.port)), number) for number, s in services.items()]
+    entries = [(_key(s, network_port(s.port)), number) for number, s in services.items()]
     return [*((_key(s, 0), number) for number, s in services.items()), *entries]
 
 
 def _key(service: Service, port: int) -> dict[str, Any]:
     return {
-        "addr": _words(service.vip),
+        "addr": address_words(service.vip),
         "port": port,
         "protocol": int(service.protocol),
         "family": service.vip.version,
         "vlan": service.vlan,
         "pad": 0,
     }
-
-
-def _words(address: IPAddress) -> tuple[int, ...]:
-    raw = address.packed.ljust(16, b"\0")
-    return tuple(int.from_bytes(raw[at : at + 4], byteorder) for at in range(0, 16, 4))
 
 
 def match_part(services: Mapping[int, Service]) -> Part:
@@ -130,10 +124,10 @@ def _compares(name: str, services: Mapping[int, Service]) -> list[str]:
 
 
 def _compare(number: int, service: Service, *, ports: bool) -> str:
-    words = _words(service.vip)[: 1 if service.vip.version == 4 else 4]
+    words = address_words(service.vip)[: 1 if service.vip.version == 4 else 4]
     tests = [f"p->daddr[{at}] == {word:#x}u" for at, word in enumerate(words)]
     if ports:
-        tests.append(f"p->dport == {htons(service.port):#x}")
+        tests.append(f"p->dport == {network_port(service.port):#x}")
     tests += [f"p->protocol == {int(service.protocol)}", f"p->vlan == {service.vlan}"]
     return f"\t\tif ({' && '.join(tests)})\n\t\t\treturn {number};"
 
