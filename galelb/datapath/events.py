@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import structlog
 import trio
 
-from galelb.abi import EventType, Family
+from galelb.abi import EventType
 from galelb.model import IPAddress
+from galelb.packing import address_from_words
 from galelb.resolve.next_hops import NextHopTable
 
 __all__ = ["ProgramEvents", "event_address"]
@@ -22,8 +21,7 @@ log = structlog.get_logger("galelb.events")
 
 def event_address(event: dict[str, Any]) -> IPAddress:
     """Return the address in a `struct gale_event`."""
-    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in event["addr"])
-    return IPv4Address(packed[:4]) if event["family"] == Family.IPV4 else IPv6Address(packed)
+    return address_from_words(event["addr"], event["family"])
 
 
 class ProgramEvents:

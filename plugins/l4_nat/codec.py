@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from galelb_plugins.l4_nat.slices import Slice, SliceKey
 
 from galelb.model import IPAddress, Protocol
-from galelb.packing import address_words, network_port
+from galelb.packing import address_from_words, address_words, network_port
 
 __all__ = [
     "CLIENT_SOURCE",
     "POOL",
-    "address_from_words",
     "pool_to_leaf",
     "slice_from_leaf",
     "slice_info",
@@ -36,12 +33,6 @@ POOL = 64
 
 NO_ADDRESS = (0, 0, 0, 0)
 _SLICE_FIELDS = ("id", "base", "first_port", "count", "node", "source_index")
-
-
-def address_from_words(words: Sequence[int], family: int) -> IPAddress:
-    """Return the address in C's `u32 addr[4]`."""
-    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-    return IPv6Address(packed) if family == 6 else IPv4Address(packed[:4])
 
 
 def slice_key_to_struct(key: SliceKey) -> dict[str, Any]:
