@@ -13,7 +13,7 @@ import attrs
 from pydantic import BaseModel, ConfigDict
 
 from galelb.component import Component
-from galelb.model import Flow, Interface, IPAddress, Metric, Service
+from galelb.model import Flow, Interface, IPAddress, Metric, NodeSetup, Service
 
 __all__ = [
     "BpfMap",
@@ -143,8 +143,6 @@ class Forwarder(abc.ABC):
     supports_ipv6: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
     """Whether flows keep their node when tables change."""
-    node_setup: ClassVar[str] = ""
-    """What its nodes must be set up for, and `galelb node` sets up: "vip_on_lo", or nothing."""
     helper_programs: ClassVar[tuple[str, ...]] = ()
     """C functions to load beside the entry programs, for `DataPath.run_program`."""
 
@@ -167,6 +165,11 @@ class Forwarder(abc.ABC):
     @abc.abstractmethod
     def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
         """Return what the forwarder's own maps shall hold; entries not named are kept."""
+
+    def node_setups(self, service: Service) -> Sequence[NodeSetup]:
+        """Return what nodes must be set up for to serve this; `galelb node` does it."""
+        del service
+        return ()
 
     @property
     def needs_tc_egress(self) -> bool:

@@ -136,8 +136,12 @@ class NodeSetup:
     """What a node must be set up for, so that it can serve a VIP."""
 
     kind: str
-    """vip_on_lo: the VIP is an address of its own that it does not answer ARP for."""
+    """vip_on_lo: the VIP is an address of its own that it does not answer ARP for.
+    decap_ipip: it unpacks packets to the VIP that come inside another IP packet.
+    decap_gue: it unpacks those that come in UDP to `port`, by GUE variant 1.
+    Nodes ignore kinds that they do not know."""
     vip: IPAddress
+    port: int = 0
 
 
 @attrs.frozen(kw_only=True)

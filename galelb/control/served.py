@@ -37,8 +37,8 @@ class Served:
     def node_setups(self) -> tuple[NodeSetup, ...]:
         """Return what nodes must be set up for, each once and in a fixed order."""
         found = {
-            NodeSetup(kind=kind, vip=service.vip)
+            setup
             for service in self.services.values()
-            if (kind := self.forwarders[service.forwarder].node_setup)
+            for setup in self.forwarders[service.forwarder].node_setups(service)
         }
-        return tuple(sorted(found, key=lambda setup: (setup.kind, str(setup.vip))))
+        return tuple(sorted(found, key=lambda one: (one.kind, str(one.vip), one.port)))

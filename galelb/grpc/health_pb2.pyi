@@ -48,9 +48,11 @@ class ConfigResponse(_message.Message):
     def __init__(self, checks_before_routing: _Optional[int] = ..., health_check_timeout: _Optional[int] = ..., black_list_after_fails: _Optional[int] = ..., black_list_expiry: _Optional[int] = ..., setups: _Optional[_Iterable[_Union[NodeSetup, _Mapping]]] = ..., version: _Optional[str] = ...) -> None: ...
 
 class NodeSetup(_message.Message):
-    __slots__ = ("kind", "vip")
+    __slots__ = ("kind", "vip", "port")
     KIND_FIELD_NUMBER: _ClassVar[int]
     VIP_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
     kind: str
     vip: str
-    def __init__(self, kind: _Optional[str] = ..., vip: _Optional[str] = ...) -> None: ...
+    port: int
+    def __init__(self, kind: _Optional[str] = ..., vip: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...

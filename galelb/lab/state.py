@@ -8,7 +8,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,18 @@ from galelb.lab.hosts import LAB_RUN_DIR, Host, Plan, host_json, make_plan
 from galelb.lab.processes import Process, is_alive, this_process
 from galelb.lab.spec import DEFAULT_PLUGIN, LabSpec
 from galelb.lab.topology import NETNS_DIR
+from galelb.model import Protocol, Service
 
 __all__ = ["LabState", "find_lab", "labs", "locked", "new_prefix", "new_spec"]
+
+_EXAMPLE = Service(
+    name="example",
+    vip=ip_address("203.0.113.1"),
+    port=80,
+    protocol=Protocol.TCP,
+    target_port=80,
+    forwarder="",
+)
 
 
 @attrs.define(kw_only=True)
@@ -138,20 +149,25 @@ def new_spec(name: str | None = None, **values: Any) -> LabSpec:
     What the forwarder needs of the network is asked of the forwarder.
     """
     prefix = new_prefix()
-    values = _needs_of(values.get("plugin", DEFAULT_PLUGIN)) | values
+    values = _needs_of(values.get("plugin", DEFAULT_PLUGIN), values.get("options", ())) | values
     return LabSpec(name=name or prefix, prefix=prefix, **values)
 
 
-def _needs_of(plugin: str) -> dict[str, Any]:
-    """Return what follows from the forwarder; an unknown one fails later, with a good reason."""
+def _needs_of(plugin: str, options: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return what follows from the forwarder; what is wrong fails later, with a good reason."""
+    import tomli
+
+    from galelb.config.toml_json import parse_section
     from galelb.plugins import Plugins
 
     try:
-        forwarder = Plugins.discover().forwarder(plugin)
-    except GaleError:
+        given = tomli.loads("".join(f"{key} = {value}\n" for key, value in options))
+        kind = Plugins.discover().forwarder(plugin)
+        forwarder = kind(parse_section(kind.Options, given))
+    except (GaleError, ValueError, TypeError):
         return {}
-    direct = forwarder.node_setup == "vip_on_lo"
-    return {"direct": direct, "stateless": not forwarder.stateful}
+    kinds = {setup.kind for setup in forwarder.node_setups(_EXAMPLE)}
+    return {"direct": "vip_on_lo" in kinds, "stateless": not forwarder.stateful}
 
 
 @contextlib.contextmanager

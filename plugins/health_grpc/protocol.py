@@ -80,7 +80,7 @@ def answer_to(report: HealthReport, record: NodeRecord, version: str = "") -> by
 
 def config_version(setups: Sequence[NodeSetup]) -> str:
     """Return what identifies these setups; empty for none."""
-    text = "\n".join(f"{setup.kind} {setup.vip}" for setup in setups)
+    text = "\n".join(f"{setup.kind} {setup.vip} {setup.port}" for setup in setups)
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
@@ -91,7 +91,7 @@ def config_for_nodes(settings: HealthSettings, setups: Sequence[NodeSetup] = ())
         health_check_timeout=round(settings.checks_timeout * _NS_PER_S),
         black_list_after_fails=settings.black_list_after_fails,
         black_list_expiry=round(settings.black_list_expiry * _NS_PER_S),
-        setups=[WireSetup(kind=setup.kind, vip=str(setup.vip)) for setup in setups],
+        setups=[WireSetup(kind=one.kind, vip=str(one.vip), port=one.port) for one in setups],
         version=config_version(setups),
     )
     return bytes(wire.SerializeToString())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from galelb.forwarder import BpfMap, Forwarder, ForwardingView, HostView, MapContent
-from galelb.model import IPAddress, Service
+from galelb.model import IPAddress, NodeSetup, Service
 from galelb.packing import address_words
 
 __all__ = ["L2Bridge"]
@@ -19,7 +19,6 @@ class L2Bridge(Forwarder):
     name = "l2_bridge"
     source = Path(__file__).with_name("l2_bridge.bpf.c")
     supports_tc = True
-    node_setup = "vip_on_lo"
 
     def check(self, services: Sequence[Service], host: HostView | None) -> list[str]:
         """Return services that nodes cannot answer."""
@@ -35,6 +34,10 @@ class L2Bridge(Forwarder):
             table.delete({"addr": words})
         table.update([({"addr": w}, n) for w, n in wanted.items() if held.get(w) != n])
         return {}
+
+    def node_setups(self, service: Service) -> Sequence[NodeSetup]:
+        """Return that nodes hold the VIP, because packets come to it and are answered from it."""
+        return (NodeSetup(kind="vip_on_lo", vip=service.vip),)
 
     def unroutable(self, view: ForwardingView) -> Mapping[int, str]:
         """Return the nodes behind a router: it would not forward a packet to the VIP to them."""

@@ -17,7 +17,9 @@ class Plain(Forwarder):
 
 class Direct(Plain):
     name = "direct"
-    node_setup = "vip_on_lo"
+
+    def node_setups(self, service):
+        return (NodeSetup(kind="vip_on_lo", vip=service.vip),)
 
 
 def service(vip: str, port: int, forwarder: str) -> Service:

@@ -100,10 +100,16 @@ def test_the_configuration_for_nodes_is_in_nanoseconds():
 
 
 def test_nodes_are_told_what_they_must_be_set_up_for():
-    setups = (NodeSetup(kind="vip_on_lo", vip=ip_address("192.0.2.1")),)
+    vip = ip_address("192.0.2.1")
+    setups = (
+        NodeSetup(kind="vip_on_lo", vip=vip),
+        NodeSetup(kind="decap_gue", vip=vip, port=6080),
+    )
     wire = ConfigResponse.FromString(config_for_nodes(HealthSettings(), setups))
 
-    assert [("vip_on_lo", "192.0.2.1")] == [(one.kind, one.vip) for one in wire.setups]
+    assert [("vip_on_lo", "192.0.2.1", 0), ("decap_gue", "192.0.2.1", 6080)] == [
+        (one.kind, one.vip, one.port) for one in wire.setups
+    ]
     assert config_version(setups) == wire.version != ""
 
 
@@ -115,3 +121,10 @@ def test_an_answer_says_when_the_configuration_is_another_one():
 
 def test_without_setups_there_is_no_version():
     assert "" == config_version(())
+
+
+def test_another_port_is_another_version():
+    vip = ip_address("192.0.2.1")
+    versions = {config_version([NodeSetup(kind="decap_gue", vip=vip, port=p)]) for p in (1, 2)}
+
+    assert 2 == len(versions)
