@@ -79,13 +79,9 @@ def hook(name: str) -> str:
 
 
 def reasons() -> str:
-    """Return the reasons with their numbers and the comments of abi.py."""
+    """Return the reasons with their numbers and what they mean."""
     rows = ["| number | reason | kind | meaning |", "|---|---|---|---|"]
-    for line in inspect.getsource(abi.Reason).splitlines():
-        match = re.fullmatch(r"\s+([A-Z_]+) = (\d+)  # (?:(\w+(?: or \w+)?): )?(.*)", line)
-        if match:
-            name, number, kind, meaning = match.groups()
-            rows.append(f"| {number} | `{name.lower()}` | {kind or ''} | {meaning} |")
+    rows += [f"| {int(r)} | `{r.name.lower()}` | {r.kind} | {r.meaning} |" for r in abi.Reason]
     return "\n".join(rows) + "\n"
 
 

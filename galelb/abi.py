@@ -22,27 +22,40 @@ NO_TABLE = 0xFFFFFFFF
 class Reason(enum.IntEnum):
     """Why a packet left the program as it did. Retired numbers are never reused."""
 
-    PASS_FOREIGN = 0  # expected: not for a service and not claimed
-    PASS_UNPARSABLE = 1  # expected: ARP, unknown ethertype, truncated header
-    FORWARDED = 2  # expected: to a node
-    RETURNED = 3  # expected: back to a client
-    ICMP_TRANSLATED = 4  # expected: an ICMP error about a flow of ours
-    FRAGMENT_FOLLOWED = 5  # expected: a later fragment went where the first one went
-    ICMP_SENT = 6  # expected: answered with time exceeded or packet too big of our own
-    RESET_SENT = 7  # expected: told a client that its flow is gone
-    NO_NODE = 8  # unexpected: the service has no routable node
-    NO_NEIGHBOUR = 9  # transient: the next hop has no link-layer address yet
-    NO_FLOW = 10  # expected: no entry and not allowed to make one (a RST, or copy incomplete)
-    TABLE_FULL = 11  # unexpected: no free entry or port
-    FLOW_BUSY = 12  # transient: another CPU is making an entry with the same hash
-    FRAGMENT_UNKNOWN = 13  # transient: a later fragment came before its first
-    TTL_EXCEEDED = 14  # expected: would reach 0, and the answer was rate-limited
-    TOO_BIG = 15  # expected: exceeds the way out's MTU, and the answer was rate-limited
-    HAIRPIN = 16  # a node is the client, and the forwarder cannot carry that
-    NODE_GONE = 17  # transient: the flow's node no longer exists
-    MALFORMED = 18  # hostile or broken: claims lengths that the packet does not have
-    ICMP_UNKNOWN = 19  # expected: an ICMP error to a VIP about no flow of ours
-    INTERNAL = 20  # bug: a helper failed that cannot fail
+    kind: str
+    """What to think of it: expected, transient, unexpected, ...; "" where that depends."""
+    meaning: str
+    """One line for people."""
+
+    def __new__(cls, number: int, kind: str = "", meaning: str = "") -> Reason:
+        """Make one of a number and what it means; equal to the number."""
+        one = int.__new__(cls, number)
+        one._value_ = number
+        one.kind = kind
+        one.meaning = meaning
+        return one
+
+    PASS_FOREIGN = 0, "expected", "not for a service and not claimed"
+    PASS_UNPARSABLE = 1, "expected", "ARP, unknown ethertype, truncated header"
+    FORWARDED = 2, "expected", "to a node"
+    RETURNED = 3, "expected", "back to a client"
+    ICMP_TRANSLATED = 4, "expected", "an ICMP error about a flow of ours"
+    FRAGMENT_FOLLOWED = 5, "expected", "a later fragment went where the first one went"
+    ICMP_SENT = 6, "expected", "answered with time exceeded or packet too big of our own"
+    RESET_SENT = 7, "expected", "told a client that its flow is gone"
+    NO_NODE = 8, "unexpected", "the service has no routable node"
+    NO_NEIGHBOUR = 9, "transient", "the next hop has no link-layer address yet"
+    NO_FLOW = 10, "expected", "no entry and not allowed to make one (a RST, or copy incomplete)"
+    TABLE_FULL = 11, "unexpected", "no free entry or port"
+    FLOW_BUSY = 12, "transient", "another CPU is making an entry with the same hash"
+    FRAGMENT_UNKNOWN = 13, "transient", "a later fragment came before its first"
+    TTL_EXCEEDED = 14, "expected", "would reach 0, and the answer was rate-limited"
+    TOO_BIG = 15, "expected", "exceeds the way out's MTU, and the answer was rate-limited"
+    HAIRPIN = 16, "", "a node is the client, and the forwarder cannot carry that"
+    NODE_GONE = 17, "transient", "the flow's node no longer exists"
+    MALFORMED = 18, "hostile or broken", "claims lengths that the packet does not have"
+    ICMP_UNKNOWN = 19, "expected", "an ICMP error to a VIP about no flow of ours"
+    INTERNAL = 20, "bug", "a helper failed that cannot fail"
 
 
 class Family(enum.IntEnum):
@@ -58,6 +71,7 @@ class NodeFlag(enum.IntFlag):
     PRESENT = 1
     DOWN = 2
     DRAINING = 4
+    IPV6 = 8
 
 
 class NextHopFlag(enum.IntFlag):
