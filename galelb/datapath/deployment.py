@@ -17,16 +17,14 @@ from galelb.control.identity import Numbering
 from galelb.datapath.attacher import Attacher, TcWantedError
 from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
-from galelb.datapath.limits import limits_for
 from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
-from galelb.errors import ConfigError, PluginError
+from galelb.datapath.request import load_request
 from galelb.plugins.blame import blamed
 from galelb.services import resolve_services, service_key
 
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
     from galelb.control.state import SavedState
-    from galelb.forwarder import Forwarder, HostView
     from galelb.model import Service
     from galelb.netlink import Netlink
     from galelb.plugins import Plugins
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Deployment"]
 
 log = structlog.get_logger("galelb.deployment")
-
-_MAX_PLAIN_MTU = 3498
-"""Above this, native XDP needs programs that declare fragment support (one page per frame)."""
 
 
 class Deployment:
@@ -76,18 +71,8 @@ class Deployment:
         public = await self._netlink.interface(config.public_interface.net_interface_public)
         host = host_view(private, public, self._adopted.flow_seed)
         services = await self._numbered(resolve_services(config, public))
-        forwarders = self._forwarders(config, services, host)
-        present, wanted = await self._netlink.interfaces(), wanted_interfaces(config)
-        mtus = [present[name].mtu for name in wanted if name in present]
-        return LoadRequest(
-            services=services,
-            forwarders=forwarders,
-            host=host,
-            limits=limits_for(services, config.forwarding.table_size),
-            table_seed=config.forwarding.table_seed,
-            tc=_asks_for_tc(config, forwarders, wanted),
-            frags=max(mtus, default=0) > _MAX_PLAIN_MTU,
-        )
+        present = await self._netlink.interfaces()
+        return load_request(self._plugins, config, services, host, present)
 
     async def _numbered(self, services: Sequence[Service]) -> dict[int, Service]:
         """Return services by id; ids run short only for who has changed services for years."""
@@ -112,24 +97,6 @@ class Deployment:
                     return range(self._service_ids.limit + 1)
                 held.update(found)
         return held
-
-    def _forwarders(
-        self, config: BalancerConfig, services: Mapping[int, Service], host: HostView
-    ) -> dict[str, Forwarder]:
-        """Return the forwarders in use. Raises ConfigError with what they object to."""
-        forwarders: dict[str, Forwarder] = {}
-        problems: list[str] = []
-        for name in sorted({service.forwarder for service in services.values()}):
-            mine = [s for s in services.values() if s.forwarder == name]
-            with blamed(name, "check"):
-                forwarder = self._plugins.forwarder(name)(config.plugins[name])
-                problems += [f"{config.path}: {text}" for text in forwarder.check(mine, host)]
-            if not forwarder.source.is_file():
-                raise PluginError(name, f"its C file {forwarder.source} does not exist")
-            forwarders[name] = forwarder
-        if problems:
-            raise ConfigError(problems)
-        return forwarders
 
     async def load(
         self, request: LoadRequest, done: Callable[[Generation], None] = lambda _: None
@@ -215,16 +182,3 @@ def _drop_stale_keys(generation: Generation) -> None:
     found = generation.maps["gale_service_keys"]
     for stale in [key for key, _ in found.items() if key not in keys]:
         found.delete(stale)
-
-
-def _asks_for_tc(
-    config: BalancerConfig, forwarders: Mapping[str, Forwarder], wanted: Mapping[str, str]
-) -> bool:
-    """TC costs start time, so it is compiled only when the configuration asks for it."""
-    if not all(forwarder.supports_tc for forwarder in forwarders.values()):
-        return False
-    return (
-        config.forwarding.xdp_mode == "tc"
-        or "extra" in wanted.values()
-        or any(forwarder.needs_tc_egress for forwarder in forwarders.values())
-    )
