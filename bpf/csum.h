@@ -9,6 +9,17 @@ static __always_inline u64 gale_sum_replace(u64 sum, u32 from, u32 to)
 	return sum + (u32)~from + to;
 }
 
+static __always_inline u64 gale_sum_words(u32 *words, u32 count)
+{
+	u64 sum = 0;
+	u32 i;
+
+#pragma unroll
+	for (i = 0; i < count; i++)
+		sum += words[i];
+	return sum;
+}
+
 /* 32 bits in one's complement from a sum of at most 2^16 words. */
 static __always_inline u32 gale_fold32(u64 sum)
 {

@@ -3,6 +3,16 @@
 #ifndef GALELB_FRAGMENT_H
 #define GALELB_FRAGMENT_H
 
+/* Whether the node that fragments are wrapped for is still there. */
+static __always_inline int gale_fragment_has_end(struct gale_fragment *note)
+{
+#ifdef GALE_WRAP
+	return !note->outer || gale_node_get(note->node);
+#else
+	return 1;
+#endif
+}
+
 static __always_inline int gale_fragment_follow(struct gale_fragment *note, struct gale_way *way)
 {
 	__builtin_memcpy(way->rw.saddr, note->saddr, 4 * GALE_WORDS);
@@ -11,11 +21,13 @@ static __always_inline int gale_fragment_follow(struct gale_fragment *note, stru
 	way->rw.id = note->id;
 	way->rw.id6 = note->id;
 	way->hop = &note->hop;
+	way->outer = note->outer;
+	way->seed = note->seed;
 	way->service = note->service;
 	way->node = note->node;
 	way->vlan = note->vlan;
 	way->reason = GALE_REASON_FRAGMENT_FOLLOWED;
-	return GALE_SEND;
+	return gale_fragment_has_end(note) ? GALE_SEND : gale_refuse(way, GALE_REASON_NODE_GONE);
 }
 
 static __always_inline int gale_fragment_decide(struct gale_scratch *scratch, struct gale_packet *p,

@@ -10,17 +10,44 @@ static __always_inline struct gale_next_hop *gale_next_hop_get(u32 index)
 	return hop && hop->flags & GALE_NEXT_HOP_VALID ? hop : NULL;
 }
 
-/* Tell the control plane, not too often. `hop` is the new one, or NULL. */
-static __always_inline void gale_tell(struct gale_scratch *scratch, u32 type, struct gale_packet *p,
-				      u32 *addr, struct gale_next_hop *hop)
+/* An event to fill in and send; NULL: there were too many. */
+static __always_inline struct gale_event *gale_event_new(struct gale_scratch *scratch, u32 type,
+							 u32 family)
 {
 	struct gale_event *event = &scratch->event;
 
 	if (!gale_allowed(&scratch->event_at, &scratch->events, GALE_EVENT_RATE))
-		return;
+		return NULL;
 	__builtin_memset(event, 0, sizeof(*event));
 	event->type = type;
-	event->family = p->family;
+	event->family = family;
+	return event;
+}
+
+/* Tell the control plane that a node's next hop is not known. */
+static __always_inline void gale_tell_unresolved(struct gale_node *node)
+{
+	u32 family = node->flags & GALE_NODE_IPV6 ? GALE_FAMILY_IPV6 : GALE_FAMILY_IPV4;
+	struct gale_scratch *scratch = gale_scratch_get();
+	struct gale_event *event;
+
+	if (!scratch)
+		return;
+	event = gale_event_new(scratch, GALE_EVENT_NO_NEIGHBOUR, family);
+	if (!event)
+		return;
+	__builtin_memcpy(event->addr, node->addr, sizeof(node->addr));
+	gale_events.ringbuf_output(event, sizeof(*event), 0);
+}
+
+/* Tell the control plane, not too often. `hop` is the new one, or NULL. */
+static __always_inline void gale_tell(struct gale_scratch *scratch, u32 type, struct gale_packet *p,
+				      u32 *addr, struct gale_next_hop *hop)
+{
+	struct gale_event *event = gale_event_new(scratch, type, p->family);
+
+	if (!event)
+		return;
 	__builtin_memcpy(event->addr, addr, 4);
 #ifdef GALE_IPV6
 	if (p->family == GALE_FAMILY_IPV6)

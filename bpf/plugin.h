@@ -33,6 +33,16 @@
  * forwarder without it gets ICMP errors about its services by NAME_forward, the node chosen by
  * the packet that the error quotes.
  *
+ * With Forwarder.wraps also
+ *
+ *	static __always_inline int NAME_wrap(GALE_CTX *ctx, struct gale_packet *p,
+ *					     struct gale_way *way);
+ *
+ * which puts way->outer bytes of headers before a packet on its way to way->node, after all else was
+ * written: gale_make_room(), then gale_store() at p->l3. It returns 0, or -1 on failure. It is
+ * called when way->outer is not 0; p->len is still that of the packet as it arrived. MTU and ICMP
+ * are taken care of, and later fragments are wrapped with the way->seed of their first.
+ *
  * Slow work can go to a program of its own, which keeps the fast one small: define
  * `int GALE_FN(NAME_work)(GALE_CTX *ctx)` at the start of a line, and reach it by returning
  * gale_later(way, GALE_SLOW_NAME_WORK). It begins with gale_take_over() and ends with
@@ -43,6 +53,7 @@
 /* Where a matched packet is bound. */
 struct gale_target {
 	u32 node_index;
+	u32 hash;		/* of the flow */
 	struct gale_service *service;
 	struct gale_node *node;
 };
@@ -51,35 +62,49 @@ struct gale_target {
 static __always_inline int gale_target_select(struct gale_packet *p, struct gale_target *t,
 					      u32 *addr, u16 port)
 {
-	t->node_index = gale_select(t->service, gale_hash(p, addr, port));
+	t->hash = gale_hash(p, addr, port);
+	t->node_index = gale_select(t->service, t->hash);
 	if (!t->node_index)
 		return GALE_REASON_NO_NODE;
 	t->node = gale_node_get(t->node_index);
 	return t->node ? 0 : GALE_REASON_NODE_GONE;
 }
 
-/* Leave addresses and ports as they are. With way->bridged set too, nothing but MACs is written. */
+/* Leave addresses and ports as they are. With way->rw.ttl set, the packet has one hop less. */
 static __always_inline void gale_keep(struct gale_packet *p, struct gale_way *way)
 {
+	way->kept = 1;
 	__builtin_memcpy(way->rw.saddr, p->saddr, 4 * GALE_WORDS);
 	__builtin_memcpy(way->rw.daddr, p->daddr, 4 * GALE_WORDS);
 	way->rw.sport = p->sport;
 	way->rw.dport = p->dport;
 }
 
+/*
+ * Whether the client is a node. One that holds the VIP never asks the network for it; one that does
+ * not (yet) could be sent its own packets, and only sometimes: forwarders whose nodes answer
+ * clients directly refuse it always, with GALE_REASON_HAIRPIN. Nodes are on the side that packets
+ * leave to, therefore traffic that crosses the balancer is not looked up.
+ */
+static __always_inline int gale_is_hairpin(GALE_CTX *ctx, struct gale_packet *p,
+					   struct gale_next_hop *hop)
+{
+	struct gale_address client = {};
+
+	if (hop->ifindex != gale_ifindex(ctx) || p->flags & GALE_ICMP_ERROR)
+		return 0;
+	__builtin_memcpy(client.addr, p->saddr, 4 * GALE_WORDS);
+	return gale_node_addresses.lookup(&client) != NULL;
+}
+
 /* The node's next hop; NULL when unresolved, and the control plane was told. */
-static __always_inline struct gale_next_hop *gale_node_hop(struct gale_packet *p,
-							   struct gale_node *node)
+static __always_inline struct gale_next_hop *gale_node_hop(struct gale_node *node)
 {
 	struct gale_next_hop *hop = gale_next_hop_get(node->next_hop);
-	struct gale_scratch *scratch;
 
-	if (likely(hop))
-		return hop;
-	scratch = gale_scratch_get();
-	if (scratch)
-		gale_tell(scratch, GALE_EVENT_NO_NEIGHBOUR, p, node->addr, NULL);
-	return NULL;
+	if (unlikely(!hop))
+		gale_tell_unresolved(node);
+	return hop;
 }
 
 #endif

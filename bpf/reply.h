@@ -23,17 +23,6 @@ static __always_inline u64 gale_sum_bytes(GALE_CTX *ctx, u32 offset, u32 len)
 	return sum;
 }
 
-static __always_inline u64 gale_sum_words(u32 *words, u32 count)
-{
-	u64 sum = 0;
-	u32 i;
-
-#pragma unroll
-	for (i = 0; i < count; i++)
-		sum += words[i];
-	return sum;
-}
-
 /* The link layer turned round: MACs swapped, a tag kept. */
 static __always_inline int gale_reply_l2(GALE_CTX *ctx, u8 *l2, u32 len)
 {
@@ -238,8 +227,8 @@ int GALE_FN(reply)(GALE_CTX *ctx)
 		error = gale_reply_icmp(ctx, p, scratch);
 	}
 	if (error)
-		return gale_exit(p, GALE_DROP, GALE_REASON_INTERNAL, scratch->service, 0);
-	return gale_exit(p, gale_send_back(ctx), reason, scratch->service, 0);
+		return gale_exit(ctx, p, GALE_DROP, GALE_REASON_INTERNAL, scratch->service, 0);
+	return gale_exit(ctx, p, gale_send_back(ctx), reason, scratch->service, 0);
 }
 
 #endif

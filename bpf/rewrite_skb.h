@@ -76,6 +76,52 @@ static __always_inline int gale_rewrite_packet(GALE_CTX *ctx, struct gale_packet
 	return gale_rewrite_ports(ctx, p, rw, sum);
 }
 
+/* One hop less, and nothing else. */
+static __always_inline int gale_rewrite_ttl(GALE_CTX *ctx, struct gale_packet *p)
+{
+	u8 ttl = p->ttl - 1;
+	u32 at = p->l3;
+
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)
+		return bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv6, hop_limit), &ttl, 1, 0);
+#endif
+	if (bpf_l3_csum_replace(ctx, at + offsetof(struct gale_ipv4, check), 1, 0, 2))
+		return -1;
+	return bpf_skb_store_bytes(ctx, at + offsetof(struct gale_ipv4, ttl), &ttl, 1, 0);
+}
+
+#ifdef GALE_WRAP
+/* Lay a tag that is in the frame beside it, where the kernel puts the tags that it receives. */
+static __always_inline int gale_lift_tag(GALE_CTX *ctx, struct gale_packet *p)
+{
+	__be16 tci;
+
+	if (likely(p->l3 == sizeof(struct gale_eth)))
+		return 0;
+	if (gale_load(ctx, sizeof(struct gale_eth), &tci, sizeof(tci)) || bpf_skb_vlan_pop(ctx))
+		return -1;
+	p->l3 = sizeof(struct gale_eth);
+	return bpf_skb_vlan_push(ctx, htons(GALE_ETH_VLAN), ntohs(tci));
+}
+
+/* Room for `len` bytes between the Ethernet header and the packet, which becomes one of `family`. */
+static __always_inline int gale_make_room(GALE_CTX *ctx, struct gale_packet *p, u32 len, u32 family,
+					  u32 udp)
+{
+	__be16 type = family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
+	u64 flags = family == GALE_FAMILY_IPV6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 :
+						 BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
+
+	if (udp)
+		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+	if (gale_lift_tag(ctx, p) || bpf_skb_adjust_room(ctx, len, BPF_ADJ_ROOM_MAC, flags))
+		return -1;
+	p->family = family;
+	return bpf_skb_store_bytes(ctx, p->l3 - 2, &type, sizeof(type), 0);
+}
+#endif
+
 /* Take off or put on the tag that the way out needs, write the MACs, and send the frame off. */
 static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
 					 struct gale_next_hop *hop, u16 vlan)

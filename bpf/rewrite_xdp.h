@@ -95,6 +95,53 @@ static __always_inline int gale_rewrite_packet(GALE_CTX *ctx, struct gale_packet
 	return gale_rewrite_ports(ctx, p, rw, sum);
 }
 
+/* One hop less, and nothing else. */
+static __always_inline int gale_rewrite_ttl(GALE_CTX *ctx, struct gale_packet *p)
+{
+	void *l3 = gale_data(ctx) + GALE_L3(p), *end = gale_data_end(ctx);
+	struct gale_ipv4 *ip = l3;
+
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6) {
+		struct gale_ipv6 *ip6 = l3;
+
+		if ((void *)(ip6 + 1) > end)
+			return -1;
+		ip6->hop_limit--;
+		return 0;
+	}
+#endif
+	if ((void *)(ip + 1) > end)
+		return -1;
+	ip->ttl--;
+	ip->check = gale_csum_apply(ip->check, gale_sum_replace(0, 1, 0));
+	return 0;
+}
+
+#ifdef GALE_WRAP
+/* Room for `len` bytes between the Ethernet header and the packet, which becomes one of `family`. */
+static __always_inline int gale_make_room(GALE_CTX *ctx, struct gale_packet *p, u32 len, u32 family,
+					  u32 udp)
+{
+	__be16 type = family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
+	u32 at = offsetof(struct gale_eth, type), tag;
+	__be16 *to;
+
+	if (bpf_xdp_adjust_head(ctx, -(int)len))
+		return -1;
+	/* one: no service is behind two */
+	if (unlikely(p->tags) && (gale_load(ctx, len + at, &tag, sizeof(tag)) ||
+				  gale_store(ctx, at, &tag, sizeof(tag))))
+		return -1;
+	to = gale_data(ctx) + ((p->l3 - sizeof(type)) & 0x3f);
+	if ((void *)(to + 1) > gale_data_end(ctx))
+		return -1;
+	*to = type;
+	p->family = family;
+	return 0;
+}
+#endif
+
 /* Write the Ethernet header, with the tag that the way out needs, and send the frame off. */
 static __always_inline int gale_transmit(GALE_CTX *ctx, struct gale_packet *p,
 					 struct gale_next_hop *hop, u16 vlan)

@@ -60,6 +60,8 @@ static __always_inline void gale_fragment_note(struct gale_packet *p, struct gal
 		note->service = way->service;
 		note->node = way->node;
 		note->vlan = way->vlan;
+		note->outer = way->outer;
+		note->seed = way->seed;
 		note->ttl = way->rw.ttl;
 	}
 	gale_fragments.update(&scratch->key, note);
@@ -77,25 +79,51 @@ static __always_inline int gale_send_routed(GALE_CTX *ctx, struct gale_packet *p
 	return GALE_PASS;
 }
 
+#ifdef GALE_WRAP
+/* Generated: hands the packet to the NAME_wrap of its service's forwarder. */
+static __always_inline int gale_wrap(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way);
+#endif
+
+/* What is written into the packet itself. */
+static __always_inline int gale_rewrite_kept(GALE_CTX *ctx, struct gale_packet *p,
+					     struct gale_way *way)
+{
+	if (!way->kept)
+		return gale_rewrite_packet(ctx, p, &way->rw);
+	return way->rw.ttl ? gale_rewrite_ttl(ctx, p) : 0;
+}
+
+/* Write it all and send the frame off; below 0 when a helper fails. */
+static __always_inline int gale_write(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
+{
+	if (gale_rewrite_kept(ctx, p, way))
+		return -1;
+#ifdef GALE_WRAP
+	if (way->outer && gale_wrap(ctx, p, way))
+		return -1;
+#endif
+	return gale_transmit(ctx, p, way->hop, way->vlan);
+}
+
 /* Rewrite the packet and send it its way. A verdict, GALE_REFUSE or GALE_LATER. */
 static __always_inline int gale_send(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
 	int verdict;
+	u32 mtu;
 
 	if (!way->hop)
 		return gale_send_routed(ctx, p, way);
+	mtu = way->hop->mtu - way->outer;
 	if (unlikely(way->rw.ttl && p->ttl <= way->rw.ttl))
 		return gale_reply(p, way, GALE_REPLY_TTL, 0, GALE_REASON_TTL_EXCEEDED);
-	if (unlikely(gale_too_big(ctx, p, way->hop->mtu)))
-		return gale_reply(p, way, GALE_REPLY_TOO_BIG, way->hop->mtu, GALE_REASON_TOO_BIG);
+	if (unlikely(gale_too_big(ctx, p, mtu)))
+		return gale_reply(p, way, GALE_REPLY_TOO_BIG, mtu, GALE_REASON_TOO_BIG);
 	if (unlikely(p->flags & GALE_FIRST_FRAGMENT)) {
-		way->rw.id6 = way->bridged ? p->fragment : bpf_get_prandom_u32();
+		way->rw.id6 = way->kept ? p->fragment : bpf_get_prandom_u32();
 		way->rw.id = way->rw.id6;
 		gale_fragment_note(p, way, 0);
 	}
-	verdict = -1;
-	if (way->bridged || !gale_rewrite_packet(ctx, p, &way->rw))
-		verdict = gale_transmit(ctx, p, way->hop, way->vlan);
+	verdict = gale_write(ctx, p, way);
 	return verdict < 0 ? gale_refuse(way, GALE_REASON_INTERNAL) : verdict;
 }
 
@@ -120,7 +148,8 @@ static __always_inline int gale_finish(GALE_CTX *ctx, struct gale_packet *p, str
 		way->node = 0;
 		decided = GALE_DROP;
 	}
-	return gale_exit(p, decided, way->reason, way->service, way->node);
+	gale_capture_hop(way->hop);
+	return gale_exit(ctx, p, decided, way->reason, way->service, way->node);
 }
 
 #endif

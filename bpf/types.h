@@ -25,6 +25,11 @@ struct gale_node {
 	u32 option;		/* the forwarder's own */
 };
 
+/* An address as a key; an IPv4 address is the first word, the other three are 0. */
+struct gale_address {
+	u32 addr[4];
+};
+
 /* Where a frame goes next: interface and both MAC addresses. Index 0 is never valid. */
 struct gale_next_hop {
 	u32 ifindex;
@@ -74,7 +79,9 @@ struct gale_fragment {
 	struct gale_next_hop hop;
 	u32 id;			/* identification to write */
 	u32 service;
-	u32 vlan;		/* tag to push; 0 = none */
+	u32 seed;		/* struct gale_way */
+	u16 vlan;		/* tag to push; 0 = none */
+	u16 outer;		/* struct gale_way */
 	u16 node;
 	u16 tick;
 	u16 passed;		/* 1 = the first fragment was passed */

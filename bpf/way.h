@@ -18,7 +18,9 @@ struct gale_way {
 	u32 reason;		/* how it is counted */
 	u32 program;		/* GALE_SLOW_* */
 	u16 vlan;		/* tag to push when it leaves untagged by another interface */
-	u16 bridged;		/* 1 = only MAC addresses and the tag change */
+	u16 kept;		/* 1 = addresses, ports and identification stay as they are */
+	u16 outer;		/* bytes that NAME_wrap puts before the packet; 0 = it is not wrapped */
+	u32 seed;		/* the same for all packets of a flow, for what these bytes shall hold */
 };
 
 static __always_inline int gale_refuse(struct gale_way *way, u32 reason)

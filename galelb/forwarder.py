@@ -143,6 +143,8 @@ class Forwarder(abc.ABC):
     supports_ipv6: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
     """Whether flows keep their node when tables change."""
+    wraps: ClassVar[bool] = False
+    """Whether the C defines `<name>_wrap`, which puts headers before packets to nodes."""
     helper_programs: ClassVar[tuple[str, ...]] = ()
     """C functions to load beside the entry programs, for `DataPath.run_program`."""
 
@@ -162,14 +164,20 @@ class Forwarder(abc.ABC):
         del services, host
         return {}
 
-    @abc.abstractmethod
     def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
         """Return what the forwarder's own maps shall hold; entries not named are kept."""
+        del view, maps
+        return {}
 
     def node_setups(self, service: Service) -> Sequence[NodeSetup]:
         """Return what nodes must be set up for to serve this; `galelb node` does it."""
         del service
         return ()
+
+    @property
+    def any_family(self) -> bool:
+        """Whether nodes may have another address family than the VIP."""
+        return False
 
     @property
     def needs_tc_egress(self) -> bool:

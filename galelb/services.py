@@ -21,11 +21,14 @@ def service_key(service: Service) -> str:
     return f"{service.protocol.name.lower()}/{service.vip}/{service.port}/{service.vlan}"
 
 
-def accepts(service: Service, address: IPAddress) -> bool:
-    """Return whether a node at this address may serve the service."""
+def accepts(service: Service, address: IPAddress, *, any_family: bool = False) -> bool:
+    """Return whether a node at this address may serve the service.
+
+    `any_family`: its forwarder reaches nodes of the other address family than the VIP's too.
+    """
     if service.nodes and address not in service.nodes:
         return False
-    return address.version == service.vip.version
+    return any_family or address.version == service.vip.version
 
 
 def resolve_services(config: BalancerConfig, public: Interface) -> tuple[Service, ...]:

@@ -137,8 +137,9 @@ def dispatch_part(
 ) -> Part:
     """Return the C that hands packets to the forwarders in use.
 
-    It defines gale_dispatch, gale_returns, gale_icmp, and variants for packets that are slow
-    already. `programs` are the programs of slow work that the forwarders define.
+    It defines gale_dispatch, gale_returns, gale_icmp, variants for packets that are slow already,
+    and gale_wrap where a forwarder wraps packets. `programs` are the programs of slow work that
+    the forwarders define.
     """
     texts = [
         _dispatch(services, forwarders),
@@ -146,6 +147,7 @@ def dispatch_part(
         _returns(forwarders),
         _returns_slow(forwarders, programs),
         _icmp(services, forwarders),
+        _wrap(services, forwarders),
     ]
     return Part("generated/dispatch.h", "".join(texts))
 
@@ -233,3 +235,15 @@ def _icmp_to_node(services: Mapping[int, Service], forwarders: Sequence[Forwarde
     for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
         text += f"\tif ({test})\n\t\treturn {forwarder.name}_forward(ctx, p, t, way);\n"
     return text + "\t(void)id;\n\treturn GALE_NOT_MINE;\n}\n"
+
+
+def _wrap(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> str:
+    if not any(forwarder.wraps for forwarder in forwarders):
+        return ""
+    text = "\nstatic __always_inline int\n"
+    text += "gale_wrap(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)\n{\n"
+    text += "\tu32 id = way->service;\n\n\t(void)id;\n"
+    for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
+        call = f"{forwarder.name}_wrap(ctx, p, way)" if forwarder.wraps else "-1"
+        text += f"\tif ({test})\n\t\treturn {call};\n"
+    return text + "\treturn -1;\n}\n"

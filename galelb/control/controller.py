@@ -13,7 +13,7 @@ from galelb.control.identity import Numbering
 from galelb.control.numbers import RETRY_S, NodeNumbers
 from galelb.control.planning import NO_SERVICE, service_leaf
 from galelb.control.served import Served
-from galelb.control.snapshot import Snapshot, Targets, table_targets
+from galelb.control.snapshot import Refused, Snapshot, Targets, refused_by_all, table_targets
 from galelb.control.writing import Writing
 from galelb.errors import GaleError
 from galelb.forwarder import ForwardingView
@@ -69,6 +69,7 @@ class Controller:
         self._lock = trio.Lock()
         self._wanted = trio.Event()
         self._incomplete = False
+        self._refused: Refused = {}
 
     @property
     def served(self) -> Served:
@@ -136,12 +137,23 @@ class Controller:
         await self._number([record.node.address for record in records])
         now = self._snapshot(records)
         refused = await trio.to_thread.run_sync(self._writing.nodes, self.served, now, hops)
-        self.unroutable = {**refused, **self._numbers.waiting}
-        services = self.served.services
-        targets = await trio.to_thread.run_sync(table_targets, services, now, self.unroutable)
+        self._tell_refused(refused)
+        self.unroutable = {**refused_by_all(refused), **self._numbers.waiting}
+        targets = await trio.to_thread.run_sync(
+            table_targets, self.served, now, refused, self._numbers.waiting
+        )
         await self._update_tables(targets, now)
         await trio.to_thread.run_sync(self._write_services)
         self.tables.release_replaced(trio.current_time())
+
+    def _tell_refused(self, refused: Refused) -> None:
+        """Log nodes that a forwarder has come to refuse: others may still reach them."""
+        for name, nodes in refused.items():
+            for address in nodes.keys() - self._refused.get(name, {}).keys():
+                log.warning(
+                    "node_refused", node=str(address), forwarder=name, reason=nodes[address]
+                )
+        self._refused = refused
 
     async def _number(self, addresses: Collection[IPAddress]) -> None:
         """Have a number for every node, taken back from one that is gone if there is no other."""

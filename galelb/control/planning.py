@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from galelb.abi import NO_TABLE, NodeFlag
@@ -19,6 +19,7 @@ __all__ = [
     "service_leaf",
 ]
 
+IPV6 = 6
 _NOWHERE = (0, 0, 0, 0)
 NO_NODE: Mapping[str, Any] = {"addr": _NOWHERE, "next_hop": 0, "flags": 0, "option": 0}
 """A `struct gale_node` of a node that is no more."""
@@ -56,6 +57,8 @@ def node_leaf(record: NodeRecord, next_hop: int) -> dict[str, Any]:
         flags |= NodeFlag.DOWN
     if record.draining:
         flags |= NodeFlag.DRAINING
+    if record.node.address.version == IPV6:
+        flags |= NodeFlag.IPV6
     return {
         "addr": address_words(record.node.address),
         "next_hop": next_hop,
@@ -65,7 +68,11 @@ def node_leaf(record: NodeRecord, next_hop: int) -> dict[str, Any]:
 
 
 def eligible_nodes(
-    service: Service, records: Iterable[NodeRecord], unroutable: Mapping[IPAddress, str]
+    service: Service,
+    records: Iterable[NodeRecord],
+    unroutable: Container[IPAddress],
+    *,
+    any_family: bool = False,
 ) -> tuple[tuple[str, int], ...]:
     """Return (address, weight) of the nodes that the service's table shall name, sorted."""
     return tuple(
@@ -73,7 +80,7 @@ def eligible_nodes(
             (str(record.node.address), record.weight)
             for record in records
             if record.takes_new_flows
-            and accepts(service, record.node.address)
+            and accepts(service, record.node.address, any_family=any_family)
             and record.node.address not in unroutable
         )
     )

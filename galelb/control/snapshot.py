@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,12 +11,14 @@ import attrs
 from galelb.control.planning import NO_NODE, eligible_nodes, node_leaf
 from galelb.control.served import Served
 from galelb.forwarder import ForwardingView, PlannedNode
-from galelb.model import IPAddress, NodeRecord, Service
+from galelb.model import IPAddress, NodeRecord
 
-__all__ = ["Snapshot", "Targets", "table_targets"]
+__all__ = ["Refused", "Snapshot", "Targets", "refused_by_all", "table_targets"]
 
 Targets = Mapping[int, tuple[tuple[str, int], ...]]
 """(address, weight) of the nodes that each service's table shall name, sorted."""
+Refused = Mapping[str, Mapping[IPAddress, str]]
+"""The nodes that each forwarder cannot reach, and why."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +44,10 @@ class Snapshot:
             leaves[number] = node_leaf(record, self.next_hops.get(record.node.address, 0))
         return list(leaves.items())
 
+    def addresses(self) -> dict[IPAddress, int]:
+        """Return the nodes' numbers by address."""
+        return {record.node.address: number for number, record in self.numbered()}
+
     def view(self, served: Served, forwarder: str | None = None) -> ForwardingView:
         """Return services and nodes by number, of one forwarder or of all."""
         return ForwardingView(
@@ -62,15 +68,32 @@ class Snapshot:
         )
 
 
+def refused_by_all(refused: Refused) -> dict[IPAddress, str]:
+    """Return the nodes that no forwarder reaches, with all their reasons."""
+    if not refused:
+        return {}
+    common = frozenset.intersection(*(frozenset(nodes) for nodes in refused.values()))
+    return {
+        address: "; ".join(dict.fromkeys(nodes[address] for nodes in refused.values()))
+        for address in common
+    }
+
+
 def table_targets(
-    services: Mapping[int, Service], now: Snapshot, unroutable: Mapping[IPAddress, str]
+    served: Served, now: Snapshot, refused: Refused, waiting: Container[IPAddress]
 ) -> Targets:
-    """Return the nodes of every service; services that take the same nodes share one value."""
+    """Return the nodes of every service; services that take the same nodes share one value.
+
+    `waiting` are nodes that no service can have yet.
+    """
     made: dict[tuple[Any, ...], tuple[tuple[str, int], ...]] = {}
     targets = {}
-    for service_id, service in services.items():
-        key = (service.vip.version, service.nodes)
+    records = [record for record in now.records if record.node.address not in waiting]
+    for service_id, service in served.services.items():
+        any_family = served.forwarders[service.forwarder].any_family
+        unroutable = refused.get(service.forwarder, {})
+        key = (service.vip.version, service.nodes, any_family, service.forwarder)
         if key not in made:
-            made[key] = eligible_nodes(service, now.records, unroutable)
+            made[key] = eligible_nodes(service, records, unroutable, any_family=any_family)
         targets[service_id] = made[key]
     return targets

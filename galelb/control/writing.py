@@ -8,9 +8,10 @@ from typing import Any
 
 from galelb.control.map_writer import MapWriter
 from galelb.control.served import Served
-from galelb.control.snapshot import Snapshot
-from galelb.forwarder import Forwarder, ForwardingView
+from galelb.control.snapshot import Refused, Snapshot
+from galelb.forwarder import BpfMap, Forwarder, ForwardingView
 from galelb.model import IPAddress
+from galelb.packing import address_words
 from galelb.plugins.blame import blamed
 from galelb.resolve.next_hops import NextHopChanges
 
@@ -27,7 +28,7 @@ class Writing:
         """Write everything again from now on, because the maps may be others."""
         self._writer.forget()
 
-    def nodes(self, served: Served, now: Snapshot, hops: NextHopChanges) -> dict[IPAddress, str]:
+    def nodes(self, served: Served, now: Snapshot, hops: NextHopChanges) -> Refused:
         """Write next hops, nodes and the forwarders' own maps.
 
         Returns the nodes that forwarders refuse, and why. Raises GaleError.
@@ -38,10 +39,11 @@ class Writing:
         maps["gale_next_hops"].update(hops.next_hops)
         maps["gale_next_hop_index"].update(hops.index_set)
         self._writer.write(maps["gale_nodes"], now.leaves())
-        refused: dict[IPAddress, str] = {}
-        for name, forwarder in served.forwarders.items():
-            refused |= self._forwarder(forwarder, served, now.view(served, name))
-        return refused
+        _bring_up_to_date(maps["gale_node_addresses"], now.addresses())
+        return {
+            name: self._forwarder(forwarder, served, now.view(served, name))
+            for name, forwarder in served.forwarders.items()
+        }
 
     def _forwarder(
         self, forwarder: Forwarder, served: Served, view: ForwardingView
@@ -66,3 +68,12 @@ class Writing:
                 released = frozenset(forwarder.release_nodes(free, served.maps))
             free = [address for address in free if address in released]
         return free
+
+
+def _bring_up_to_date(table: BpfMap, wanted: Mapping[IPAddress, int]) -> None:
+    """Make the addresses in the map those wanted; it may hold what an earlier run wrote."""
+    new = {address_words(address): number for address, number in wanted.items()}
+    held = {tuple(key["addr"]): number for key, number in table.items()}
+    for words in held.keys() - new.keys():
+        table.delete({"addr": words})
+    table.update([({"addr": w}, n) for w, n in new.items() if held.get(w) != n])

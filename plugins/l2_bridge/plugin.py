@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from galelb.forwarder import BpfMap, Forwarder, ForwardingView, HostView, MapContent
+from galelb.forwarder import Forwarder, ForwardingView, HostView
 from galelb.model import IPAddress, NodeSetup, Service
-from galelb.packing import address_words
 
 __all__ = ["L2Bridge"]
 
@@ -24,16 +23,6 @@ class L2Bridge(Forwarder):
         """Return services that nodes cannot answer."""
         found = [_port_problem(s) for s in services if s.target_port != s.port]
         return found if host is None else [*found, *_address_problems(services, host)]
-
-    def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
-        """Bring the nodes by address up to date: what is not there any more is deleted too."""
-        wanted = {address_words(node.address): node.index for node in view.nodes.values()}
-        table = maps["l2_bridge_nodes"]
-        held = {tuple(key["addr"]): index for key, index in table.items()}
-        for words in held.keys() - wanted.keys():
-            table.delete({"addr": words})
-        table.update([({"addr": w}, n) for w, n in wanted.items() if held.get(w) != n])
-        return {}
 
     def node_setups(self, service: Service) -> Sequence[NodeSetup]:
         """Return that nodes hold the VIP, because packets come to it and are answered from it."""

@@ -10,7 +10,7 @@ static __always_inline int l4_nat_choose(struct gale_packet *p, struct gale_targ
 
 	if (reason)
 		return reason;
-	return gale_node_hop(p, t->node) ? 0 : GALE_REASON_NO_NEIGHBOUR;
+	return gale_node_hop(t->node) ? 0 : GALE_REASON_NO_NEIGHBOUR;
 }
 
 /* An entry for the key: a free one, or one whose flow had to go. */

@@ -22,7 +22,7 @@ static __always_inline int l4_nat_icmp_to_node(GALE_CTX *ctx, struct gale_packet
 	if (!node)
 		return gale_refuse(way, GALE_REASON_NODE_GONE);
 	way->node = slice->node;
-	way->hop = gale_node_hop(p, node);
+	way->hop = gale_node_hop(node);
 	if (!way->hop)
 		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
 	__builtin_memcpy(inner->saddr, node->addr, 4 * GALE_WORDS);

@@ -19,7 +19,7 @@ static __always_inline int l4_nat_to_node(struct gale_packet *p, struct gale_way
 {
 	way->node = slice->node;
 	way->reason = GALE_REASON_FORWARDED;
-	way->hop = gale_node_hop(p, node);
+	way->hop = gale_node_hop(node);
 	if (unlikely(!way->hop))
 		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
 #ifdef L4_NAT_DNAT

@@ -2,6 +2,7 @@
 import ipaddress
 import struct
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -14,6 +15,7 @@ from galelb.errors import MapError, PluginError
 from galelb.forwarder import Forwarder, HostView
 from galelb.health import HealthSettings, NodeHealth
 from galelb.model import Interface, NextHop, Node, Protocol, Service
+from galelb.packing import address_words
 from galelb.plugins import Plugins
 from galelb.resolve.next_hops import NextHopTable
 from galelb.tables import slots_needed
@@ -61,6 +63,7 @@ def maps():
     sizes = {"gale_services": 16, "gale_nodes": 16, "gale_next_hops": 16, "fake_nodes": 16}
     fakes = {name: FakeMap(name, size) for name, size in sizes.items()}
     fakes["gale_next_hop_index"] = FakeMap("gale_next_hop_index", 16)
+    fakes["gale_node_addresses"] = FakeMap("gale_node_addresses", 16)
     fakes["gale_slots"] = FakeMap("gale_slots", slots_needed(SIZE, 4), leaf_size=8)
     return fakes
 
@@ -119,6 +122,54 @@ async def test_every_slot_names_a_routable_node_by_its_number(controller, maps):
     assert {1, 2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
     assert maps["gale_nodes"].get(1)["flags"] == NodeFlag.PRESENT
     assert maps["gale_nodes"].get(1)["next_hop"] == controller.next_hops.node_index(A) > 0
+
+
+async def test_numbers_are_found_by_address(
+    controller, maps
+):
+    words = address_words(ipaddress.ip_address("10.1.0.99"))
+    maps["gale_node_addresses"].set({"addr": words}, 7)  # of an earlier run
+    add(controller, A)
+    await controller.serve(served(maps))
+    before = maps["gale_node_addresses"].writes
+    await controller.serve(served(maps))
+
+    assert [({"addr": address_words(A)}, 1)] == list(maps["gale_node_addresses"].items())
+    assert before == maps["gale_node_addresses"].writes
+
+
+async def test_a_node_that_one_forwarder_refuses_serves_the_others(controller, maps):
+    class Refusing(FakeForwarder):
+        name = "refusing"
+
+        def plan(self, view, maps):
+            return {}
+
+        def unroutable(self, view):
+            return {1: "too far"}
+
+    add(controller, A)
+    add(controller, B)
+    other = attrs.evolve(WEB, name="other", port=81, target_port=81, forwarder="refusing")
+    both = served(maps, {1: WEB, 2: other})
+    await controller.serve(
+        attrs.evolve(both, forwarders={**both.forwarders, "refusing": Refusing(None)})
+    )
+
+    tables = [maps["gale_services"].get(number)["table"] for number in (1, 2)]
+    assert [{1, 2}, {2}] == [set(slots(maps, table)) for table in tables]
+    assert {} == controller.unroutable
+
+
+async def test_a_service_takes_nodes_of_the_other_family_where_its_forwarder_can(controller, maps):
+    class Tunnel(FakeForwarder):
+        any_family = True
+
+    add(controller, ipaddress.ip_address("fd00::1"))
+    await controller.serve(served(maps, forwarder=Tunnel(None)))
+
+    assert {1} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert maps["gale_nodes"].get(1)["flags"] == NodeFlag.PRESENT | NodeFlag.IPV6
 
 
 async def test_an_unresolved_node_is_known_but_in_no_table(controller, maps):

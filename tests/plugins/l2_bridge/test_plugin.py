@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What l2_bridge says about configurations and nodes, and what it keeps in its map."""
+"""What l2_bridge says about configurations and nodes."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 
-import attrs
 from galelb_plugins.l2_bridge.plugin import L2Bridge
 
 from galelb.forwarder import ForwardingView, HostView, Options, PlannedNode
 from galelb.model import Interface, Protocol, Service
-from galelb.packing import address_words
-from galelb.testing.fake_maps import FakeMap
 
 
 def interface(name: str, *addresses: str) -> Interface:
@@ -85,25 +82,3 @@ def test_nodes_behind_a_router_are_unroutable():
 
     assert [2] == list(reasons)
     assert reasons[2].startswith("10.9.0.1 is behind the router 10.0.0.254")
-
-
-def test_the_map_follows_the_nodes():
-    table = FakeMap("l2_bridge_nodes")
-    forwarder, maps = L2Bridge(Options()), {"l2_bridge_nodes": table}
-
-    forwarder.plan(view(node(1, "10.0.0.11"), node(2, "fd00::12")), maps)
-    forwarder.plan(view(node(2, "fd00::12"), node(3, "10.0.0.13")), maps)
-
-    expected = {address_words(ip_address("fd00::12")): 2, address_words(ip_address("10.0.0.13")): 3}
-    assert expected == {key["addr"]: index for key, index in table.items()}
-
-
-def test_a_plan_without_changes_writes_nothing():
-    table = FakeMap("l2_bridge_nodes")
-    forwarder, maps = L2Bridge(Options()), {"l2_bridge_nodes": table}
-    forwarder.plan(view(node(1, "10.0.0.11")), maps)
-    before = table.writes
-
-    forwarder.plan(view(attrs.evolve(node(1, "10.0.0.11"))), maps)
-
-    assert before == table.writes
