@@ -33,8 +33,10 @@ int GALE_FN(entry)(GALE_CTX *ctx)
 {
 	struct gale_packet packet = {}, *p = &packet;
 	struct gale_way way = {};
-	int decided = gale_parse(ctx, p);
+	int decided;
 
+	gale_capture_in(ctx);
+	decided = gale_parse(ctx, p);
 	if (likely(!decided))
 		decided = gale_decide(ctx, p, &way);
 #ifdef GALE_IPV6
@@ -108,13 +110,14 @@ int GALE_FN(egress)(GALE_CTX *ctx)
 	struct gale_packet packet = {}, *p = &packet;
 	struct gale_way way = {};
 
+	gale_capture_in(ctx);
 	if (gale_parse(ctx, p) || p->flags & GALE_LATER_FRAGMENT ||
 	    (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP))
 		return GALE_PASS;
 	p->flags |= GALE_EGRESS;
 	if (gale_returns(ctx, p, &way) != GALE_SEND || gale_send_routed(ctx, p, &way) != GALE_PASS)
 		return GALE_PASS;
-	return gale_exit(p, GALE_PASS, way.reason, way.service, way.node);
+	return gale_exit(ctx, p, GALE_PASS, way.reason, way.service, way.node);
 }
 #endif
 

@@ -25,14 +25,15 @@ static __always_inline struct gale_counter *gale_node_counter(u32 node)
 
 /* `service` 0 = none, `node` 0 = not sent to a node. Bytes are those of the frame's headers and
  * IP packet as it arrived. */
-static __always_inline int gale_exit(struct gale_packet *p, int verdict, u32 reason, u32 service,
-				     u32 node)
+static __always_inline int gale_exit(GALE_CTX *ctx, struct gale_packet *p, int verdict, u32 reason,
+				     u32 service, u32 node)
 {
 	u32 bytes = p->l3 + p->len;
 
 	gale_count(gale_service_counter(service, reason), bytes);
 	if (node)
 		gale_count(gale_node_counter(node), bytes);
+	gale_capture_out(ctx, p, verdict, reason, service, node);
 	return verdict;
 }
 

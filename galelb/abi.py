@@ -7,6 +7,7 @@ import enum
 
 __all__ = [
     "NO_TABLE",
+    "CaptureFlag",
     "EventType",
     "Family",
     "NextHopFlag",
@@ -87,6 +88,13 @@ class EventType(enum.IntEnum):
     NEW_NEXT_HOP = 2
 
 
+class CaptureFlag(enum.IntFlag):
+    """`gale_capture_wish.flags`."""
+
+    FOREIGN = 1  # what is passed without belonging to a service, too
+    DROPPED = 2  # only what is dropped
+
+
 def defines() -> dict[str, int]:
     """All shared numbers as C macro names and values."""
     families: tuple[tuple[str, type[enum.IntEnum] | type[enum.IntFlag]], ...] = (
@@ -95,6 +103,7 @@ def defines() -> dict[str, int]:
         ("GALE_NODE", NodeFlag),
         ("GALE_NEXT_HOP", NextHopFlag),
         ("GALE_EVENT", EventType),
+        ("GALE_CAPTURE", CaptureFlag),
     )
     numbers = {f"{prefix}_{m.name}": int(m) for prefix, kind in families for m in kind}
     return numbers | {"GALE_REASONS": max(Reason) + 1, "GALE_NO_TABLE": NO_TABLE}

@@ -102,8 +102,8 @@ def pipeline(
 
 def _before(context: Context) -> list[str]:
     head = ["consts.h", "packet.h", "types.h", "wire.h", _CONTEXT[context], "maps.h", "csum.h"]
-    middle = ["parse.h", "stats.h", "select.h", "next_hop.h", "rewrite.h", _REWRITE[context]]
-    return [*head, *middle, "way.h", "send.h", "quote.h"]
+    middle = ["parse.h", "capture.h", "stats.h", "select.h", "next_hop.h", "rewrite.h"]
+    return [*head, *middle, _REWRITE[context], "way.h", "send.h", "quote.h"]
 
 
 def _shared(name: str) -> Part:
