@@ -14,6 +14,7 @@ GALE_MAP("prog_array", u32, u32, gale_slow_xdp, GALE_SLOW_PROGRAMS, 0)
 /* Returns only if the program is missing. */
 static __always_inline void gale_tail(GALE_CTX *ctx, u32 index)
 {
+	gale_trace_step(GALE_STEP_PROGRAM, index);
 	gale_slow_xdp.call(ctx, index);
 }
 

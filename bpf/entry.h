@@ -15,6 +15,7 @@ static __always_inline int gale_decide(GALE_CTX *ctx, struct gale_packet *p, str
 	if (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP)
 		return GALE_NOT_MINE;
 	way->service = gale_service_find(p);
+	gale_trace_step(GALE_STEP_SERVICE, way->service);
 	return way->service ? gale_dispatch(ctx, p, way) : gale_returns(ctx, p, way);
 }
 
@@ -37,6 +38,7 @@ int GALE_FN(entry)(GALE_CTX *ctx)
 
 	gale_capture_in(ctx);
 	decided = gale_parse(ctx, p);
+	gale_trace_parsed(p, decided);
 	if (likely(!decided))
 		decided = gale_decide(ctx, p, &way);
 #ifdef GALE_IPV6
@@ -63,7 +65,9 @@ int GALE_FN(extensions)(GALE_CTX *ctx)
 	p->family = GALE_FAMILY_IPV6;
 	p->l3 = GALE_L3(p);
 	p->l4 = GALE_L4(p);
-	if (gale_parse_extensions(ctx, p))
+	decided = gale_parse_extensions(ctx, p);
+	gale_trace_parsed(p, decided);
+	if (decided)
 		decided = gale_unparsable(ctx, p, &way);
 	else
 		decided = gale_later(&way, GALE_SLOW_PARSED);
@@ -72,6 +76,17 @@ int GALE_FN(extensions)(GALE_CTX *ctx)
 	return GALE_PASS;
 #endif
 }
+
+#ifdef GALE_IPV6
+/* The end of gale_decide, for a packet that is slow already. */
+static __always_inline int gale_decide_slow(GALE_CTX *ctx, struct gale_packet *p,
+					    struct gale_way *way)
+{
+	way->service = gale_service_find(p);
+	gale_trace_step(GALE_STEP_SERVICE, way->service);
+	return way->service ? gale_dispatch_slow(ctx, p, way) : gale_returns_slow(ctx, p, way);
+}
+#endif
 
 int GALE_FN(parsed)(GALE_CTX *ctx)
 {
@@ -93,10 +108,8 @@ int GALE_FN(parsed)(GALE_CTX *ctx)
 		decided = gale_later(&way, GALE_SLOW_ICMP);
 	else if (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP)
 		decided = GALE_NOT_MINE;
-	else if ((way.service = gale_service_find(p)))
-		decided = gale_dispatch_slow(ctx, p, &way);
 	else
-		decided = gale_returns_slow(ctx, p, &way);
+		decided = gale_decide_slow(ctx, p, &way);
 	return gale_finish(ctx, p, &way, decided);
 #else
 	return GALE_PASS;

@@ -25,6 +25,7 @@ static __always_inline int gale_icmp_decide(GALE_CTX *ctx, struct gale_packet *p
 	if (!gale_same_address(p->daddr, quote.packet.saddr))
 		return GALE_NOT_MINE;
 	way->service = gale_quote_service(p, &quote.packet);
+	gale_trace_step(GALE_STEP_QUOTED, way->service);
 	way->reason = GALE_REASON_ICMP_TRANSLATED;
 	decided = gale_icmp(ctx, p, &quote, &scratch->inner, way);
 	if (decided == GALE_SEND && quote.translate &&

@@ -45,10 +45,13 @@ static __always_inline u32 gale_select(struct gale_service *service, u32 hash)
 	u32 table = service->table, element;
 	struct gale_slots *slots;
 
-	if (table == GALE_NO_TABLE)
+	if (table == GALE_NO_TABLE) {
+		gale_trace_slot(hash, slot, table, 0);
 		return 0;
+	}
 	element = table + slot / 4;
 	slots = gale_slots.lookup(&element);
+	gale_trace_slot(hash, slot, table, slots ? slots->node[slot % 4] : 0);
 	return slots ? slots->node[slot % 4] : 0;
 }
 

@@ -113,6 +113,7 @@ static __always_inline int gale_send(GALE_CTX *ctx, struct gale_packet *p, struc
 
 	if (!way->hop)
 		return gale_send_routed(ctx, p, way);
+	gale_trace_hop(way->hop);
 	mtu = way->hop->mtu - way->outer;
 	if (unlikely(way->rw.ttl && p->ttl <= way->rw.ttl))
 		return gale_reply(p, way, GALE_REPLY_TTL, 0, GALE_REASON_TTL_EXCEEDED);

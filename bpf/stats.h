@@ -30,6 +30,7 @@ static __always_inline int gale_exit(GALE_CTX *ctx, struct gale_packet *p, int v
 {
 	u32 bytes = p->l3 + p->len;
 
+	gale_trace_exit(verdict, reason, service, node);
 	gale_count(gale_service_counter(service, reason), bytes);
 	if (node)
 		gale_count(gale_node_counter(node), bytes);

@@ -81,6 +81,7 @@ static __always_inline int gale_reply(struct gale_packet *p, struct gale_way *wa
 	if (p->flags & (GALE_LATER_FRAGMENT | GALE_ICMP_ERROR) ||	/* RFC 1122, 3.2.2 */
 	    !scratch || !gale_allowed(&scratch->reply_at, &scratch->replies, GALE_ICMP_RATE))
 		return gale_refuse(way, reason);
+	gale_trace_note(GALE_STEP_REPLY, kind, mtu, 0, 0, 0);
 	scratch->kind = kind;
 	scratch->mtu = mtu;
 	__builtin_memcpy(scratch->addr, p->daddr, 4 * GALE_WORDS);

@@ -13,6 +13,7 @@ __all__ = [
     "NextHopFlag",
     "NodeFlag",
     "Reason",
+    "TraceStep",
     "defines",
 ]
 
@@ -95,6 +96,22 @@ class CaptureFlag(enum.IntFlag):
     DROPPED = 2  # only what is dropped
 
 
+class TraceStep(enum.IntEnum):
+    """`gale_trace_step.what`: what programs that are compiled for a trace note of a packet."""
+
+    PARSED = 1
+    SERVICE = 2
+    QUOTED = 3
+    PROGRAM = 4
+    SLOT = 5
+    FLOW = 6
+    FLOW_MADE = 7
+    NEXT_HOP = 8
+    REPLY = 9
+    REDIRECT = 10
+    EXIT = 11
+
+
 def defines() -> dict[str, int]:
     """All shared numbers as C macro names and values."""
     families: tuple[tuple[str, type[enum.IntEnum] | type[enum.IntFlag]], ...] = (
@@ -103,6 +120,7 @@ def defines() -> dict[str, int]:
         ("GALE_NODE", NodeFlag),
         ("GALE_NEXT_HOP", NextHopFlag),
         ("GALE_EVENT", EventType),
+        ("GALE_STEP", TraceStep),
         ("GALE_CAPTURE", CaptureFlag),
     )
     numbers = {f"{prefix}_{m.name}": int(m) for prefix, kind in families for m in kind}

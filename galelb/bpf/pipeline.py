@@ -31,6 +31,8 @@ _SLOW = ("icmp", "fragment", "reply", "extensions", "parsed")  # GALE_SLOW_*, bp
 
 _AFTER = ("plugin.h",)
 _PROGRAMS = ("entry.h", "icmp.h", "fragment.h", "reply.h")
+_TRACE = {"GALE_TRACE": 1, "GALE_ICMP_RATE": 1 << 20, "GALE_EVENT_RATE": 0}
+"""A trace notes steps, is never out of answers, and tells the control plane nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,10 +71,12 @@ def pipeline(
     limits: Limits,
     table_seed: int,
     context: Context = "xdp",
+    trace: bool = False,
 ) -> Pipeline:
     """Return the composition for these services by id and the forwarders in use.
 
-    Raises CompileError when a forwarder's C cannot be read.
+    With `trace` the programs note the steps of each packet in the map gale_trace. Raises
+    CompileError when a forwarder's C cannot be read.
     """
     used = [f for f in forwarders if any(s.forwarder == f.name for s in services.values())]
     own = [part for forwarder in used for part in _sources(forwarder.source)]
@@ -93,7 +97,9 @@ def pipeline(
             dispatch_part(services, used, slow),
             *(_shared(name) for name in _PROGRAMS),
         ],
-        defines=_defines(services, used, host, limits, table_seed, context) | numbers,
+        defines=_defines(services, used, host, limits, table_seed, context)
+        | numbers
+        | (_TRACE if trace else {}),
         functions=dict.fromkeys(names, context),
         tail_array=f"gale_slow_{context}",
         tail_calls=tails,
@@ -101,8 +107,8 @@ def pipeline(
 
 
 def _before(context: Context) -> list[str]:
-    head = ["consts.h", "packet.h", "types.h", "wire.h", _CONTEXT[context], "maps.h", "csum.h"]
-    middle = ["parse.h", "capture.h", "stats.h", "select.h", "next_hop.h", "rewrite.h"]
+    head = ["consts.h", "packet.h", "types.h", "wire.h", "trace.h", _CONTEXT[context], "maps.h"]
+    middle = ["csum.h", "parse.h", "capture.h", "stats.h", "select.h", "next_hop.h", "rewrite.h"]
     return [*head, *middle, _REWRITE[context], "way.h", "send.h", "quote.h"]
 
 
@@ -154,6 +160,8 @@ def _defines(
         numbers["GALE_VETH"] = 1
     if context == "tc":
         numbers["GALE_TC"] = 1
+    if any(forwarder.wraps for forwarder in forwarders):
+        numbers["GALE_WRAP"] = 1
     for forwarder in forwarders:
         mine = [s for s in services.values() if s.forwarder == forwarder.name]
         numbers |= forwarder.defines(mine, host)

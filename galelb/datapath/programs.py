@@ -39,6 +39,8 @@ class LoadRequest:
     """Compile for TC too."""
     frags: bool
     """Declare that packets of several pages are fine; needed for native XDP at a large MTU."""
+    trace: bool = False
+    """Note the steps of each packet in the map gale_trace; not for interfaces."""
 
 
 @attrs.frozen(kw_only=True)
@@ -180,6 +182,7 @@ def _pipeline(request: LoadRequest, context: Context) -> Pipeline:
         limits=request.limits,
         table_seed=request.table_seed,
         context=context,
+        trace=request.trace,
     )
 
 

@@ -69,6 +69,7 @@ static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target
 	l4_nat_publish_back(p->family, &n, k,
 			    l4_nat_word(k->key & 0xffff, 0, state & L4_NAT_TCP, now));
 	*word = l4_nat_word(n.slice, n.port, state, now);
+	gale_trace_step(GALE_STEP_FLOW_MADE, n.port);
 	l4_nat_publish(entry, p->family, k, *word);
 	return 0;
 }

@@ -31,6 +31,7 @@ static __always_inline int l4_nat_to_node(struct gale_packet *p, struct gale_way
 	way->rw.sport = htons(l4_nat_second(word));
 	way->rw.dport = slice->target_port;
 	way->rw.ttl = 1;
+	gale_trace_step(GALE_STEP_FLOW, l4_nat_second(word));
 	return GALE_SEND;
 }
 
@@ -169,6 +170,7 @@ static __always_inline int l4_nat_answer(GALE_CTX *ctx, struct gale_packet *p, s
 	way->reason = GALE_REASON_RETURNED;
 	way->vlan = service->vlan;
 	way->addr = l4_nat_self(service);
+	gale_trace_step(GALE_STEP_FLOW, ntohs(p->dport));
 	__builtin_memcpy(way->rw.saddr, service->addr, 4 * GALE_WORDS);
 	__builtin_memcpy(way->rw.daddr, c.addr, 4 * GALE_WORDS);
 	way->rw.sport = service->port;
