@@ -11,6 +11,7 @@ static __always_inline int gale_parse_l4(struct gale_packet *p, void *data, void
 	void *l4 = data + p->l4;
 	u32 room = p->len + p->l3 - p->l4;
 
+	GALE_OPAQUE(l4);	/* else clang computes it anew after the checks */
 	if (p->protocol == GALE_IP_TCP) {
 		struct gale_tcp *tcp = l4;
 		u32 words;
