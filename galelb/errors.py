@@ -15,6 +15,7 @@ __all__ = [
     "LocalProtocolError",
     "MapError",
     "NetlinkError",
+    "PcapError",
     "PluginError",
     "ProtocolError",
     "RemoteProtocolError",
@@ -95,6 +96,12 @@ class MapError(BpfError):
 
 class NetlinkError(GaleError):
     """The kernel refused a netlink request."""
+
+
+class PcapError(GaleError):
+    """A capture file cannot be read or written."""
+
+    exit_code = 2
 
 
 class ApiError(GaleError):

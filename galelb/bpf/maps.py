@@ -20,6 +20,7 @@ __all__ = ["PinnedMap", "close_maps", "open_maps", "possible_cpus"]
 
 _BATCH_BYTES = 1 << 20
 _MAX_BATCH = 8192
+_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, syscalls.ENOTSUPP}
 _ARRAYS = {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.PROG_ARRAY}
 _PER_CPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
@@ -176,14 +177,36 @@ class PinnedMap:
         except OSError as error:
             raise self._error("items", str(error.strerror)) from None
 
+    def copy_to(self, other: PinnedMap) -> None:
+        """Write all entries to a map of the same types, as bytes; only reads its own."""
+        if self.layout.flags & _MMAPABLE:
+            size = self._pages()
+            with mmap.mmap(self._fd, size, access=mmap.ACCESS_READ) as mine, other.mmap() as theirs:
+                theirs[:] = mine
+            return
+        if self.layout.type not in _BATCHED:
+            other.update(list(self.items()))
+            return
+        try:
+            for keys, leaves in mapcalls.lookup_batches(
+                self._fd, self._keys.size, self._leaf_bytes, self._batch_size()
+            ):
+                if count := len(keys) // self._keys.size:
+                    mapcalls.update_batch(other.fileno(), bytes(keys), bytes(leaves), count)
+        except OSError as error:
+            raise self._error("copy", str(error.strerror)) from None
+
     def mmap(self) -> mmap.mmap:
         """Map a BPF_F_MMAPABLE array; the caller keeps it. Elements are padded to 8 bytes."""
-        size = -(-self.layout.leaf_size // 8) * 8 * self.max_entries
-        size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            return mmap.mmap(self._fd, size)
+            return mmap.mmap(self._fd, self._pages())
         except (OSError, ValueError) as error:
             raise self._error("mmap", f"{error}; it is no BPF_F_MMAPABLE array") from None
+
+    def _pages(self) -> int:
+        """Return the bytes of all elements, in whole pages."""
+        size = -(-self.layout.leaf_size // 8) * 8 * self.max_entries
+        return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
     def _batch_size(self) -> int:
         return max(1, min(_MAX_BATCH, _BATCH_BYTES // max(self._leaf_bytes, 1)))

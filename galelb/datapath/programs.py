@@ -51,6 +51,8 @@ class Generation:
     compiled: Compiled
     maps: Mapping[str, PinnedMap]
     entries: Entries
+    slow_programs: Mapping[int, str]
+    """Names of the programs of slow work, by their index in XDP's program array."""
 
     def pin_name(self, map_name: str) -> str:
         """Return the name of a map's pin; another name is another map."""
@@ -63,7 +65,7 @@ class KernelDataPath:
     A new generation shares the maps of the old one as far as their shapes are the same.
     """
 
-    def __init__(self, pin_dir: Path, cache: Path, compiled: Path | None = None) -> None:
+    def __init__(self, pin_dir: Path, cache: Path | None, compiled: Path | None = None) -> None:
         """`cache` goes with the pins; what lies in `compiled` is good for any instance."""
         self._pin_dir = pin_dir
         self._cache = cache
@@ -106,7 +108,13 @@ class KernelDataPath:
             compiled=compiled,
             maps=open_maps(compiled.maps),
             entries=_entries(compiled, request),
+            slow_programs={n: _short(name) for n, name in pipelines[0].tail_calls.items()},
         )
+
+    def entry_pin(self, request: LoadRequest) -> Path:
+        """Return where `load` pins the XDP entry program, whose name holds a digest of it all."""
+        unit = self._unit(_pipeline(request, "xdp"), request)
+        return unit.pins(self._pin_dir)["gale_xdp_entry"]
 
     def use(self, generation: Generation) -> None:
         """Switch to a loaded generation: `maps`, `run_program` and `events` speak of it.
@@ -172,6 +180,10 @@ class KernelDataPath:
                     os.close(fd)
         finally:
             slow.close()
+
+
+def _short(program: str) -> str:
+    return program.removeprefix("gale_xdp_")
 
 
 def _pipeline(request: LoadRequest, context: Context) -> Pipeline:
