@@ -8,9 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galelb.tables.maglev import Maglev, build_table
+from galelb.testing.schedulers import SchedulerContract
 
 SIZE = 65537
 SMALL = 1009
+
+
+class TestContract(SchedulerContract):
+    scheduler = Maglev
 
 
 def names(nodes, table):
