@@ -11,8 +11,8 @@ import attrs
 import structlog
 import trio
 
-from galelb.config.shared import digest as config_digest
-from galelb.control.controller import Controller, Served
+from galelb.control.controller import Controller
+from galelb.control.host_notes import api_addresses
 from galelb.control.identity import Numbering
 from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from galelb.api.server import ApiServer
     from galelb.component import Component
     from galelb.config import BalancerConfig
+    from galelb.control.view import RunningView
     from galelb.model import Interface, IPAddress, NextHop, Node
     from galelb.plugins import Plugins
 
@@ -90,6 +91,7 @@ class Balancer:
             on_leave=self._forget_node,
         )
         self._resolver: NodeResolver | None = None
+        self._view: RunningView | None = None
         self._deployment: Deployment | None = None
         self._forwarder_work = trio.CancelScope()
         self._switched = trio.Event()
@@ -232,6 +234,9 @@ class Balancer:
     async def _switch(
         self, deployment: Deployment, generation: Generation, config: BalancerConfig
     ) -> None:
+        async with self._controller.between_plans():
+            self.plugins.configure(config)
+            self._tables.settings = table_settings(config)
         self._switched = trio.Event()
         self._forwarder_work.cancel()
         try:
@@ -240,6 +245,8 @@ class Balancer:
             await deployment.go_live(generation)
         finally:
             self._switched.set()
+        if self._view is not None:
+            self._view.use(config)
         await self._saver.save()
         log.info("reloaded", services=len(generation.request.services))
 
@@ -293,7 +300,7 @@ class Balancer:
         notes = served.notes()
         for note in notes:
             log.info("note", text=note)
-        view = RunningView(
+        view = self._view = RunningView(
             config=self.config,
             plugin_set=self.plugins,
             controller=self._controller,
@@ -301,13 +308,12 @@ class Balancer:
             interfaces=self._deployment.attacher.statuses,
             changed=self._desk.settle,
             version=importlib.metadata.version("galelb"),
-            config_digest=config_digest(self.config),
             notes=tuple(notes),
             adopted=self._state.adopted,
         )
         return ApiServer(
             view,
-            addresses=_not_for_clients(private, served),
+            addresses=api_addresses(private, served.services.values()),
             port=self.config.private_interface.api_port,
             directory=self.directory,
             ifindex=private.ifindex,
@@ -383,15 +389,3 @@ def _known_state(directory: Path) -> SavedState:
     """Return what was saved; an instance that is new hashes as the others of this machine do."""
     state = load_state(directory)
     return state if state.adopted else attrs.evolve(state, flow_seed=machine_seed(state_folder()))
-
-
-def _not_for_clients(private: Interface, served: Served) -> tuple[IPAddress, ...]:
-    """Return the private addresses without VIPs, which clients reach if one interface does all.
-
-    When there is no other address, the API is where it is expected, and says so.
-    """
-    vips = {service.vip for service in served.services.values()}
-    addresses = tuple(a for a in private.addresses if a not in vips)
-    if not addresses:
-        log.warning("api_on_vip", addresses=[str(a) for a in private.addresses])
-    return addresses or private.addresses

@@ -82,7 +82,7 @@ class HookSpecs:
     ) -> Sequence[int] | None:
         """Return the lookup table of a service: `size` positions in `nodes`, or None.
 
-        `nodes` holds (address, weight) pairs. The core's default asks the configured
+        `nodes` holds (address, weight) pairs. The core's default asks the service's
         scheduler. Runs in a worker thread.
         """
 

@@ -71,6 +71,8 @@ class Service:
     protocol: Protocol
     target_port: int
     forwarder: str
+    scheduler: str = "maglev"
+    """Who builds its lookup table."""
     vlan: int = 0
     nodes: tuple[IPAddress, ...] = ()
     """The nodes that serve it; empty = every node of the VIP's family."""

@@ -56,5 +56,6 @@ def resolve_services(config: BalancerConfig, public: Interface) -> tuple[Service
             protocol=Protocol.TCP,
             target_port=port,
             forwarder=config.forwarding.plugin,
+            scheduler=config.forwarding.scheduler,
         ),
     )

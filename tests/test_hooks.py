@@ -4,6 +4,7 @@
 from ipaddress import ip_address
 from pathlib import Path
 
+import attrs
 import click
 import pytest
 
@@ -150,10 +151,14 @@ def test_galelb_build_table():
     assert [1, 1, 1] == plugins.build_table(SERVICE, NODES, 3, 1)
 
 
-def test_galelb_build_table_by_default_asks_the_scheduler():
+def test_galelb_build_table_by_default_asks_the_scheduler_of_the_service():
     plugins = Plugins()
+    mine = type("Mine", (Scheduler,), {"build": lambda self, nodes, size, seed: [1] * size})
+    plugins._core.schedulers = {**plugins._core.schedulers, "mine": mine(None)}
+    other = attrs.evolve(SERVICE, scheduler="mine")
 
     assert Maglev().build(NODES, 101, 7) == plugins.build_table(SERVICE, NODES, 101, 7)
+    assert [1] * 101 == plugins.build_table(other, NODES, 101, 7)
 
 
 @pytest.mark.parametrize("table", [[0], [0, 1, 2], [0, 0, -1], [0, 0, "1"], 5])

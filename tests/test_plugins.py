@@ -327,8 +327,8 @@ def test_a_slow_hook_is_told(monkeypatch):
 
 def test_a_scheduler_that_gives_no_table_is_named():
     plugins = Plugins()
-    plugins.scheduler_name = "bad"
-    plugins._core.scheduler = SimpleNamespace(build=lambda nodes, size, seed: [99] * size)
+    bad = SimpleNamespace(build=lambda nodes, size, seed: [99] * size)
+    plugins._core.schedulers = {"bad": bad}
 
     with pytest.raises(PluginError, match="plugin bad: no lookup table for service web"):
-        plugins.build_table(SimpleNamespace(name="web"), [("10.0.0.1", 1)], 7, 0)
+        plugins.build_table(SimpleNamespace(name="web", scheduler="bad"), [("10.0.0.1", 1)], 7, 0)

@@ -96,6 +96,7 @@ def service_json(status: ServiceStatus) -> Json:
         "protocol": service.protocol.name.lower(),
         "target_port": service.target_port,
         "forwarder": service.forwarder,
+        "scheduler": service.scheduler,
         "vlan": service.vlan,
         "nodes": [str(address) for address in service.nodes],
         "routable_nodes": status.routable_nodes,

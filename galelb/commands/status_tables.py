@@ -75,7 +75,16 @@ def services_view(services: Sequence[Json]) -> RenderableType:
     """Return the services with their nodes, table and traffic, then what was dropped."""
     if not services:
         return Text("No services.", WARN)
-    table = columns("SERVICE", "ADDRESS", "FORWARDER", ">NODES", "TABLE", ">PACKETS", ">BYTES")
+    table = columns(
+        "SERVICE",
+        "ADDRESS",
+        "FORWARDER",
+        ">NODES",
+        "SCHEDULER",
+        "TABLE",
+        ">PACKETS",
+        ">BYTES",
+    )
     for service in services:
         routable = service["routable_nodes"]
         table.add_row(
@@ -83,6 +92,7 @@ def services_view(services: Sequence[Json]) -> RenderableType:
             styled(endpoint(service["vip"], service["port"], service["protocol"])),
             styled(service["forwarder"]),
             Text(str(routable), GOOD if routable else BAD),
+            styled(service["scheduler"]),
             styled(service["table_digest"][:8] or "-", FAINT),
             amount(service["packets"]),
             size(service["bytes"]),

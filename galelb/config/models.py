@@ -137,7 +137,7 @@ class ForwardingSection(Section):
     plugin: PluginName = "l4_nat"
     """Forwarder of the services that name none."""
     scheduler: PluginName = "maglev"
-    """Plugin that builds lookup tables."""
+    """Builds the lookup tables of the services that name no scheduler."""
     table_size: Annotated[int, AfterValidator(prime)] = 65537
     """Slots of a lookup table: a prime, best more than 100 per node; the same in the group."""
     table_seed: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
@@ -170,12 +170,14 @@ class ServiceSection(Section):
     """Port on the nodes, for forwarders that translate; the same port when left out."""
     forwarder: PluginName | None = None
     """Forwarder of this service; that of [forwarding] when left out."""
+    scheduler: PluginName | None = None
+    """Builds its lookup table; the one of [forwarding] when left out."""
     vlan: Annotated[int, Field(ge=0, le=4094)] = 0
     """Match this VLAN tag; 0 matches untagged packets."""
     nodes: Annotated[tuple[Address, ...], Field(max_length=_MAX_NODES)] = ()
     """Nodes that serve it; every node of the VIP's family when left out."""
 
-    def service(self, default_forwarder: str) -> Service:
+    def service(self, defaults: ForwardingSection) -> Service:
         """Return this section as the value that the rest of galelb works with."""
         return Service(
             name=self.name,
@@ -183,7 +185,8 @@ class ServiceSection(Section):
             port=self.port,
             protocol=Protocol[self.protocol.upper()],
             target_port=self.target_port or self.port,
-            forwarder=self.forwarder or default_forwarder,
+            forwarder=self.forwarder or defaults.plugin,
+            scheduler=self.scheduler or defaults.scheduler,
             vlan=self.vlan,
             nodes=self.nodes,
         )
@@ -239,7 +242,7 @@ class BalancerConfig(BalancerSections):
 
     def configured_services(self) -> tuple[Service, ...]:
         """Return the services of the file; empty = the default service, made at run time."""
-        return tuple(section.service(self.forwarding.plugin) for section in self.services)
+        return tuple(section.service(self.forwarding) for section in self.services)
 
     @property
     def forwarders(self) -> tuple[str, ...]:
@@ -247,3 +250,9 @@ class BalancerConfig(BalancerSections):
         if not self.services:
             return (self.forwarding.plugin,)
         return tuple(sorted({s.forwarder or self.forwarding.plugin for s in self.services}))
+
+    @property
+    def schedulers(self) -> tuple[str, ...]:
+        """Names of the schedulers in use, sorted; that of [forwarding] is always ready."""
+        default = self.forwarding.scheduler
+        return tuple(sorted({default, *(s.scheduler or default for s in self.services)}))

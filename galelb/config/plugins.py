@@ -68,6 +68,8 @@ def selected(draft: Draft) -> Iterator[tuple[KeyPath, str, str]]:
     for index, service in draft.services.items():
         if service.forwarder is not None:
             yield ("services", index, "forwarder"), "forwarder", service.forwarder
+        if service.scheduler is not None:
+            yield ("services", index, "scheduler"), "scheduler", service.scheduler
     health = draft.sections.get("node_health")
     if isinstance(health, NodeHealthSection):
         for index, name in enumerate(health.sources):
@@ -156,7 +158,7 @@ def _check_abilities(
 def _ask(
     draft: Draft, cls: type[Forwarder], options: Options, indices: Sequence[int], path: KeyPath
 ) -> None:
-    services = [draft.services[index].service(draft.forwarding.plugin) for index in indices]
+    services = [draft.services[index].service(draft.forwarding) for index in indices]
     try:
         answers = cls(options).check(services, None)
     except Exception as error:

@@ -29,6 +29,7 @@ def shared_settings(config: BalancerConfig) -> dict[str, str]:
         service = section.model_copy(
             update={
                 "forwarder": section.forwarder or config.forwarding.plugin,
+                "scheduler": section.scheduler or config.forwarding.scheduler,
                 "target_port": section.target_port or section.port,
                 "nodes": tuple(sorted(section.nodes, key=str)),
             }

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -91,6 +92,12 @@ class Controller:
                 self.tables.drop(service_id)
             await self._remember()
             await self._plan(self.next_hops.all_entries())
+
+    @contextlib.asynccontextmanager
+    async def between_plans(self) -> AsyncIterator[None]:
+        """Keep plans waiting, to change what they are made with."""
+        async with self._lock:
+            yield
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Plan whenever woken; a plan that fails is logged and made whole when next woken."""

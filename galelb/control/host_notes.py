@@ -5,9 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from galelb.model import Interface, Service
+import structlog
 
-__all__ = ["address_notes", "veth_notes"]
+from galelb.model import Interface, IPAddress, Service
+
+__all__ = ["address_notes", "api_addresses", "veth_notes"]
+
+log = structlog.get_logger("galelb.balancer")
+
+
+def api_addresses(private: Interface, services: Iterable[Service]) -> tuple[IPAddress, ...]:
+    """Return the private addresses without VIPs, which clients reach if one interface does all.
+
+    When there is no other address, the API is where it is expected, and says so.
+    """
+    vips = {service.vip for service in services}
+    addresses = tuple(a for a in private.addresses if a not in vips)
+    if not addresses:
+        log.warning("api_on_vip", addresses=[str(a) for a in private.addresses])
+    return addresses or private.addresses
 
 
 def veth_notes(interfaces: Iterable[Interface], native: Collection[str]) -> list[str]:

@@ -13,7 +13,7 @@ _FIXED = (
     ("public_interface", ("net_interface_public",)),
     ("node_health", ("sources",)),
     ("load_balancer_quorum", ("transport", "addresses")),
-    ("forwarding", ("scheduler", "table_size", "table_seed", "extra_interfaces", "xdp_mode")),
+    ("forwarding", ("table_size", "table_seed", "extra_interfaces", "xdp_mode")),
     ("announce", ("plugin",)),
 )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from galelb.health import HealthSettings
@@ -27,7 +28,15 @@ def health_settings(config: BalancerConfig) -> HealthSettings:
 
 def table_settings(config: BalancerConfig) -> TableSettings:
     """Return what lookup tables depend on."""
-    section = config.forwarding
     return TableSettings(
-        size=section.table_size, seed=section.table_seed, scheduler=section.scheduler
+        size=config.forwarding.table_size,
+        seed=config.forwarding.table_seed,
+        schedulers={name: _described(name, config) for name in config.schedulers},
     )
+
+
+def _described(scheduler: str, config: BalancerConfig) -> str:
+    """Return a scheduler with its options: other options give other tables."""
+    options = config.plugins.get(scheduler)
+    values = options.model_dump(mode="json") if options else {}
+    return f"{scheduler} {json.dumps(values, sort_keys=True)}" if values else scheduler

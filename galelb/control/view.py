@@ -23,6 +23,7 @@ from galelb.api.view import (
     Status,
     UnknownNodeError,
 )
+from galelb.config.shared import digest as config_digest
 from galelb.control.counters import Counters, read_counters
 from galelb.control.host_notes import address_notes, veth_notes
 from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
@@ -50,10 +51,18 @@ class RunningView:
     changed: Callable[[], None]
     """Called after an operator changed something."""
     version: str
-    config_digest: str
     notes: tuple[str, ...] = ()
     adopted: bool = False
     started_at: float = attrs.Factory(time.time)
+    _digest: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.use(self.config)
+
+    def use(self, config: BalancerConfig) -> None:
+        """Tell of another configuration, after a reload."""
+        self.config = config
+        self._digest = config_digest(config)
 
     async def status(self) -> Status:
         """Return the balancer in one value."""
@@ -76,7 +85,7 @@ class RunningView:
             flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
             notes=self.notes + self._host_notes(counters.reasons()),
-            config_digest=self.config_digest,
+            config_digest=self._digest,
             adopted=self.adopted,
         )
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from galelb.hooks import hookimpl
 from galelb.model import HealthReport, HealthStatus, NodeRecord, Service
@@ -17,8 +17,8 @@ class CoreDefaults:
     """Registered like any plugin, under the name `core`; its answers are `trylast`."""
 
     def __init__(self) -> None:
-        self.scheduler: Scheduler = Maglev(Maglev.Options())
-        """The scheduler in use; `Plugins.configure` sets it."""
+        self.schedulers: Mapping[str, Scheduler] = {Maglev.name: Maglev(Maglev.Options())}
+        """The schedulers in use by name; `Plugins.configure` sets them."""
 
     @hookimpl
     def galelb_register_schedulers(self) -> Iterable[type[Scheduler]]:
@@ -29,9 +29,8 @@ class CoreDefaults:
     def galelb_build_table(
         self, service: Service, nodes: Sequence[tuple[str, int]], size: int, seed: int
     ) -> Sequence[int]:
-        """Ask the configured scheduler."""
-        del service
-        return self.scheduler.build(nodes, size, seed)
+        """Ask the service's scheduler."""
+        return self.schedulers[service.scheduler].build(nodes, size, seed)
 
     @hookimpl(trylast=True)
     def galelb_judge_node(self, record: NodeRecord, report: HealthReport) -> bool:

@@ -161,12 +161,17 @@ class Plugins(HookMethods):
         super().started(self.versions() if plugins is None else plugins)
 
     def configure(self, config: BalancerConfig) -> None:
-        """Use the scheduler of this configuration. Raises PluginError."""
-        name = config.forwarding.scheduler
+        """Use the schedulers of this configuration. Raises PluginError, and nothing changed.
+
+        Those of the configuration before stay until a plan has gone over to this one.
+        """
+        new = {name: self._new_scheduler(name, config) for name in config.schedulers}
+        self._core.schedulers = {**self._core.schedulers, **new}
+
+    def _new_scheduler(self, name: str, config: BalancerConfig) -> Scheduler:
         cls = self.scheduler(name)
-        self.scheduler_name = name
         with blamed(name, "scheduler"):
-            self._core.scheduler = cls(config.plugins.get(name) or cls.Options())
+            return cls(config.plugins.get(name) or cls.Options())
 
     # private
 

@@ -18,8 +18,6 @@ class HookMethods:
 
     def __init__(self, call: HookCaller) -> None:
         self._call = call
-        self.scheduler_name = "maglev"
-        """Who builds lookup tables when no plugin decides."""
 
     # decide
 
@@ -40,7 +38,7 @@ class HookMethods:
         )
         if table is None:
             raise PluginError(
-                self.scheduler_name, f"no lookup table for service {service.name}; see the log"
+                service.scheduler, f"no lookup table for service {service.name}; see the log"
             )
         return table
 

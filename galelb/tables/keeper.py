@@ -33,7 +33,14 @@ class TableSettings:
 
     size: int
     seed: int
-    scheduler: str
+    schedulers: Mapping[str, str] = attrs.Factory(dict)
+    """What tells each scheduler's tables from others: its name and options; just its name when
+    it is not in here."""
+
+    def spec(self, scheduler: str, nodes: Sequence[tuple[str, int]]) -> TableSpec:
+        """Return what decides the table of these nodes."""
+        described = self.schedulers.get(scheduler, scheduler)
+        return TableSpec(nodes=nodes, size=self.size, seed=self.seed, scheduler=described)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -56,7 +63,8 @@ class TableKeeper:
 
     def __init__(self, plugins: Plugins, settings: TableSettings) -> None:
         self._plugins = plugins
-        self._settings = settings
+        self.settings = settings
+        """Another `size` or `seed` takes a restart; other `schedulers` count from the next plan."""
         self._memory: mmap.mmap | None = None
         self._space = SlotSpace(0)
         self._built: dict[str, BuiltTable] = {}
@@ -74,7 +82,7 @@ class TableKeeper:
         self._replaced.clear()
         for key, first in adopted.items():
             try:
-                self._space.adopt(key, first, self._settings.size)
+                self._space.adopt(key, first, self.settings.size)
             except GaleError as error:
                 log.warning("table_not_adopted", reason=str(error))
                 continue
@@ -100,11 +108,10 @@ class TableKeeper:
         Raises GaleError when gale_slots stays full.
         """
         old = self._current.get(service_id)
-        nodes = self._as_many_as_fit(service, nodes)
-        if (old.spec.nodes if old else ()) == nodes:
+        spec = self.settings.spec(service.scheduler, self._as_many_as_fit(service, nodes))
+        if old.spec == spec if old else not spec.nodes:
             return False
-        spec = TableSpec(nodes=nodes, **attrs.asdict(self._settings))
-        if nodes:
+        if spec.nodes:
             self._current[service_id] = await self._place(service, spec, index_of)
         else:
             del self._current[service_id]
@@ -117,14 +124,14 @@ class TableKeeper:
         self, service: Service, nodes: Sequence[tuple[str, int]]
     ) -> tuple[tuple[str, int], ...]:
         """Return the nodes, sorted; a node without a slot must not cost the others theirs."""
-        if len(nodes) > self._settings.size:
+        if len(nodes) > self.settings.size:
             log.error(
                 "table_too_small",
                 service=service.name,
                 nodes=len(nodes),
-                table_size=self._settings.size,
+                table_size=self.settings.size,
             )
-        return tuple(sorted(nodes)[: self._settings.size])
+        return tuple(sorted(nodes)[: self.settings.size])
 
     def drop(self, service_id: int) -> None:
         """Forget the table of a service that is no longer served."""

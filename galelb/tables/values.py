@@ -39,6 +39,7 @@ class TableSpec:
     size: int
     seed: int
     scheduler: str
+    """Its name and options, as text."""
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ def _services() -> list[ServiceStatus]:
         protocol=Protocol.UDP,
         target_port=53,
         forwarder="l4_nat",
+        scheduler="ring",
     )
     return [
         ServiceStatus(

@@ -110,6 +110,7 @@ async def test_services_show_table_traffic_and_drops(client: Client) -> None:
         "protocol": "tcp",
         "target_port": 8080,
         "forwarder": "l4_nat",
+        "scheduler": "maglev",
         "vlan": 0,
         "nodes": [],
         "routable_nodes": 1,
@@ -119,6 +120,7 @@ async def test_services_show_table_traffic_and_drops(client: Client) -> None:
         "drops": {"no_neighbour": {"packets": 4, "bytes": 256}},
     } == web
     assert ("dns", "2001:db8::53", "udp") == (dns["name"], dns["vip"], dns["protocol"])
+    assert "ring" == dns["scheduler"]
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,9 @@ async def test_services_show_table_and_drops(run: Run) -> None:
     _, output = await run(commands.services_command)
 
     assert (
-        "SERVICE  ADDRESS                FORWARDER  NODES  TABLE     PACKETS   BYTES\n"
-        "web      192.0.2.10:80/tcp      l4_nat         1  5f1c0a9e    6,000  3.8 MB\n"
-        "dns      [2001:db8::53]:53/udp  l4_nat         0  -               0     0 B\n"
+        "SERVICE  ADDRESS                FORWARDER  NODES  SCHEDULER  TABLE     PACKETS   BYTES\n"
+        "web      192.0.2.10:80/tcp      l4_nat         1  maglev     5f1c0a9e    6,000  3.8 MB\n"
+        "dns      [2001:db8::53]:53/udp  l4_nat         0  ring       -               0     0 B\n"
         "\n"
         "web dropped: no_neighbour 4\n"
         "dns dropped: no_node 17\n"

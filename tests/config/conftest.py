@@ -12,7 +12,7 @@ from galelb.errors import ConfigError
 from galelb.forwarder import Forwarder, Options
 from galelb.hooks import hookimpl
 from galelb.plugins import Plugins
-from galelb.sources import Announcer, BackgroundService, HealthSource, SyncTransport
+from galelb.sources import Announcer, BackgroundService, HealthSource, Scheduler, SyncTransport
 
 
 class NatOptions(Options):
@@ -39,6 +39,18 @@ class OldNat(Nat):
     name = "old_nat"
     supports_ipv6 = False
     supports_tc = False
+
+
+class TurnsOptions(Options):
+    turns: int = Field(3, json_schema_extra={"shared": True})
+
+
+class Turns(Scheduler):
+    name = "turns"
+    Options = TurnsOptions
+
+    def build(self, nodes, size, seed):
+        return [slot % len(nodes) for slot in range(size)]
 
 
 class Component:
@@ -80,6 +92,10 @@ class Everything:
     @hookimpl
     def galelb_register_forwarders(self):
         return [Nat, OldNat]
+
+    @hookimpl
+    def galelb_register_schedulers(self):
+        return [Turns]
 
     @hookimpl
     def galelb_register_health_sources(self):
@@ -136,6 +152,7 @@ port = 53
 protocol = "udp"
 target_port = 5353
 forwarder = "nat"
+scheduler = "turns"
 vlan = 5
 nodes = ["fd00::9"]
 [[nodes]]

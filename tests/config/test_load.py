@@ -54,6 +54,7 @@ def test_every_key_is_read(load, full):
     assert ("veth0",) == config.forwarding.extra_interfaces
     (service,) = config.configured_services()
     assert (Protocol.UDP, 5353, 5) == (service.protocol, service.target_port, service.vlan)
+    assert ("nat", "turns") == (service.forwarder, service.scheduler)
     assert (ip_address("fd00::9"),) == service.nodes
     (node,) = config.nodes
     assert "02:aa:00:00:00:01" == node.mac
@@ -71,10 +72,19 @@ def test_a_target_port_left_out_is_the_service_port(load):
     )
 
 
-def test_plugins_on_the_command_line_override_the_file(load):
-    config = load(BASE, "old_nat", "garp", "push")
+def test_a_service_that_names_no_scheduler_has_that_of_all(load):
+    named = SERVICE.format("a", "10.0.0.1", 80) + 'scheduler = "turns"\n'
+    config = load(BASE + named + SERVICE.format("b", "10.0.0.1", 81))
 
-    assert "old_nat" == config.forwarding.plugin
+    assert ["turns", "maglev"] == [s.scheduler for s in config.configured_services()]
+    assert ("maglev", "turns") == config.schedulers
+    assert 3 == config.plugins["turns"].turns
+
+
+def test_plugins_on_the_command_line_override_the_file(load):
+    config = load(BASE, "old_nat", "garp", "push", "turns")
+
+    assert ("old_nat", "turns") == (config.forwarding.plugin, config.forwarding.scheduler)
     assert "garp" == config.announce.plugin
     assert ("push",) == config.node_health.sources
 

@@ -65,6 +65,24 @@ MISTAKES = {
         BASE.replace('"nat"', '"nta"'),
         ['no such forwarder (did you mean "nat"?)'],
     ),
+    "unknown scheduler": (
+        BASE.replace('"nat"', '"nat"\nscheduler = "turn"'),
+        [':7: forwarding.scheduler: plugin turn: no such scheduler (did you mean "turns"?)'],
+    ),
+    "unknown scheduler of a service": (
+        BASE + SERVICE.format("a", "10.0.0.1", 80) + 'scheduler = "maglef"\n',
+        [':13: services[0].scheduler: plugin maglef: no such scheduler (did you mean "maglev"?)'],
+    ),
+    "options of a service's scheduler": (
+        BASE
+        + SERVICE.format("a", "10.0.0.1", 80)
+        + 'scheduler = "turns"\n[plugins.turns]\nturn = 1\n',
+        [':15: plugins.turns.turn: unknown key "turn" (did you mean "turns"?)'],
+    ),
+    "a forwarder as scheduler": (
+        BASE.replace('"nat"', '"nat"\nscheduler = "nat"'),
+        ["is a forwarder, not a scheduler"],
+    ),
     "a scheduler as forwarder": (
         BASE.replace('"nat"', '"maglev"'),
         ["is a scheduler, not a forwarder"],

@@ -35,6 +35,8 @@ def config(plugins=None, **sections):
         {"forwarding": {"table_seed": 1}},
         {"services": []},
         {"services": [BASE["services"][0] | {"vip": "10.0.0.2"}]},
+        {"services": [BASE["services"][0] | {"scheduler": "ring"}]},
+        {"forwarding": {"scheduler": "ring"}},
         {"plugins": NatOptions(mode="dnat")},
     ],
 )
@@ -50,6 +52,7 @@ def test_what_a_group_shares_changes_the_digest(change):
         {"forwarding": {"xdp_mode": "generic", "extra_interfaces": ["veth1"]}},
         {"services": [BASE["services"][0] | {"nodes": ["10.1.0.1", "10.1.0.2"]}]},
         {"services": [BASE["services"][0] | {"target_port": 80, "forwarder": "l4_nat"}]},
+        {"services": [BASE["services"][0] | {"scheduler": "maglev"}]},
         {"plugins": NatOptions(local="x")},
     ],
 )

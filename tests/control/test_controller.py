@@ -18,6 +18,7 @@ from galelb.model import Interface, NextHop, Node, Protocol, Service
 from galelb.packing import address_words
 from galelb.plugins import Plugins
 from galelb.resolve.next_hops import NextHopTable
+from galelb.sources import Scheduler
 from galelb.tables import slots_needed
 from galelb.tables.keeper import TableKeeper, TableSettings
 from galelb.testing.fake_maps import FakeMap
@@ -78,7 +79,7 @@ def controller(maps):
             black_list_expiry=300,
         )
     )
-    tables = TableKeeper(Plugins(), TableSettings(size=SIZE, seed=0, scheduler="maglev"))
+    tables = TableKeeper(Plugins(), TableSettings(size=SIZE, seed=0))
     tables.use(maps["gale_slots"].mmap(), maps["gale_slots"].max_entries, {})
     return Controller(
         health=health, nodes=Numbering("node", 15), next_hops=NextHopTable(16), tables=tables
@@ -124,9 +125,60 @@ async def test_every_slot_names_a_routable_node_by_its_number(controller, maps):
     assert maps["gale_nodes"].get(1)["next_hop"] == controller.next_hops.node_index(A) > 0
 
 
-async def test_numbers_are_found_by_address(
-    controller, maps
-):
+class Second(Scheduler):
+    """Gives all slots to the second node."""
+
+    name = "second"
+
+    def build(self, nodes, size, seed):
+        return [1] * size
+
+
+def use_second(controller):
+    """Have another scheduler, as `Plugins.configure` and a reload do."""
+    core = controller.tables._plugins._core
+    core.schedulers = {**core.schedulers, "second": Second(None)}
+
+
+async def test_services_have_schedulers_of_their_own(controller, maps):
+    use_second(controller)
+    add(controller, A)
+    add(controller, B)
+    other = attrs.evolve(WEB, name="other", port=81, scheduler="second")
+    await controller.serve(served(maps, {1: WEB, 2: other}))
+
+    assert {1, 2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert {2} == set(slots(maps, maps["gale_services"].get(2)["table"]))
+
+
+async def test_another_scheduler_replaces_the_table_of_the_same_nodes(controller, maps):
+    add(controller, A)
+    add(controller, B)
+    await controller.serve(served(maps))
+    before = maps["gale_services"].get(1)["table"]
+    use_second(controller)
+
+    await controller.serve(served(maps, {1: attrs.evolve(WEB, scheduler="second")}))
+
+    after = maps["gale_services"].get(1)["table"]
+    assert before != after
+    assert {2} == set(slots(maps, after))
+
+
+async def test_other_options_of_a_scheduler_replace_the_table(controller, maps):
+    add(controller, A)
+    await controller.serve(served(maps))
+    before = maps["gale_services"].get(1)["table"]
+
+    async with controller.between_plans():
+        changed = {"maglev": "maglev {turns: 2}"}
+        controller.tables.settings = TableSettings(size=SIZE, seed=0, schedulers=changed)
+    await controller.serve(served(maps))
+
+    assert maps["gale_services"].get(1)["table"] != before
+
+
+async def test_numbers_are_found_by_address(controller, maps):
     words = address_words(ipaddress.ip_address("10.1.0.99"))
     maps["gale_node_addresses"].set({"addr": words}, 7)  # of an earlier run
     add(controller, A)
@@ -334,7 +386,7 @@ async def test_a_forwarder_whose_plan_fails_is_named(controller, maps):
 
 
 async def test_more_nodes_than_slots_leave_some_out_and_serve_the_rest(controller, maps):
-    controller.tables._settings = TableSettings(size=3, seed=0, scheduler="maglev")
+    controller.tables.settings = TableSettings(size=3, seed=0)
     for last in range(1, 6):
         add(controller, ipaddress.ip_address(f"10.1.0.{last}"))
     await controller.serve(served(maps))

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from galelb.control.host_notes import address_notes, veth_notes
+from structlog.testing import capture_logs
+
+from galelb.control.host_notes import address_notes, api_addresses, veth_notes
 from galelb.model import Interface, Protocol, Service
 
 
@@ -54,3 +56,18 @@ def test_a_vip_that_no_interface_has_is_named_with_its_service() -> None:
     (note,) = address_notes(here, [service("web", "203.0.113.10"), service("mail", "203.0.113.77")])
 
     assert note.startswith("mail: 203.0.113.77 is no address")
+
+
+def test_the_api_stays_off_addresses_that_clients_reach() -> None:
+    private = interface("eth0", "192.0.2.1", "10.0.0.1")
+
+    assert (ip_address("10.0.0.1"),) == api_addresses(private, [service("web", "192.0.2.1")])
+
+
+def test_the_api_is_on_a_vip_when_there_is_no_other_address_and_says_so() -> None:
+    private = interface("eth0", "192.0.2.1")
+
+    with capture_logs() as logs:
+        assert private.addresses == api_addresses(private, [service("web", "192.0.2.1")])
+
+    assert ["api_on_vip"] == [entry["event"] for entry in logs]
