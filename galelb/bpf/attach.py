@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -117,15 +117,17 @@ def attach_xdp(
     mode: XdpMode,
     *,
     replace_fd: int | None = None,
+    only: Collection[int] | None = None,
 ) -> None:
     """Attach a program (fd or pin) in native or generic mode.
 
     A program of ours in the same mode is replaced atomically; with `replace_fd` only if it is
-    that one. Ours in the other mode is detached first, since the kernel allows only one.
+    that one. `only` narrows "ours" to these program ids. Ours in the other mode is detached
+    first, since the kernel allows only one.
     Raises AttachError: `code` is EEXIST for a foreign program, EOPNOTSUPP where the driver has
     no native XDP (fall back to generic then).
     """
-    current = _ours(ifindex, name, mode)
+    current = _ours(ifindex, name, mode, only)
     with _opened(program, name, mode) as fd:
         if current is None:
             _attach(ifindex, name, mode, fd, _IF_NOEXIST, None)
@@ -136,7 +138,7 @@ def attach_xdp(
                 _attach(ifindex, name, mode, fd, _REPLACE, old)
 
 
-def detach_xdp(ifindex: int, name: str, *, only: set[int] | None = None) -> bool:
+def detach_xdp(ifindex: int, name: str, *, only: Collection[int] | None = None) -> bool:
     """Detach a program of ours and return whether there was one; foreign ones stay.
 
     `only` narrows "ours" to these program ids. Raises AttachError.
@@ -152,10 +154,12 @@ def detach_xdp(ifindex: int, name: str, *, only: set[int] | None = None) -> bool
     return True
 
 
-def _ours(ifindex: int, name: str, mode: XdpMode) -> XdpState | None:
+def _ours(ifindex: int, name: str, mode: XdpMode, only: Collection[int] | None) -> XdpState | None:
     """Return our program in this mode; detaches ours of the other, refuses somebody else's."""
     current = query_xdp(ifindex)
-    if current is not None and not current.ours:
+    if current is not None and (
+        not current.ours or (only is not None and current.program_id not in only)
+    ):
         raise _foreign(name, mode, current)
     if current is not None and current.mode is not mode:
         detach_xdp(ifindex, name)

@@ -55,7 +55,7 @@ def remove_bpffs(path: Path) -> None:
     host = _host_process(path)
     seen = path if host is None else Path(f"/proc/{host}/root{path}")
     if is_bpffs(seen) and not is_bpffs(seen.parent):
-        _run(path, [*_inside(host), "umount", str(path)])
+        _run(path, [*_inside(host), "umount", "--lazy", str(path)])
 
 
 def _inside(host: int | None) -> list[str]:

@@ -15,7 +15,7 @@ from galelb.config.models import Section
 from galelb.config.problems import KeyProblemError, describe_errors, raise_problems
 from galelb.config.toml_file import read_toml
 from galelb.config.toml_json import parse_section, plain
-from galelb.config.types import Address, Label, OptionalLabel, Port, at_least
+from galelb.config.types import Address, InterfaceName, Label, OptionalLabel, Port, at_least
 from galelb.durations import Duration
 
 __all__ = [
@@ -87,8 +87,11 @@ class NodeSettings(Section):
     drain_timeout: Duration = 10.0
     """How long to wait at shutdown until the balancers send no new flows."""
     configure_host: bool = True
-    """Set this machine up as the balancers' forwarders need it (VIPs on lo), and undo it when
-    leaving; false: only say what is missing, with the command that mends it."""
+    """Set this machine up as the balancers' forwarders need it (VIPs on lo, packets taken out of
+    tunnels), and undo it when leaving; false: only say what is missing, with the command that
+    mends it."""
+    interfaces: Annotated[tuple[InterfaceName, ...], Field(max_length=64)] = ()
+    """Where tunnels from balancers come in; those by which the balancers are reached when empty."""
     state_file: Annotated[str, Field(min_length=1, max_length=4096)] = "/run/galelb/node.json"
     """What was changed on this machine, so that a later run undoes it after a crash."""
 

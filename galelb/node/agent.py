@@ -38,6 +38,7 @@ class NodeAgent:
             record=Path(config.node.state_file),
             balancers=[address.name for address in balancers],
             not_vips=[address.host for address in balancers],
+            interfaces=config.node.interfaces,
         )
         self.clients = [
             BalancerClient(

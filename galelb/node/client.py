@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 
 import structlog
 import trio
@@ -14,7 +16,7 @@ from galelb.grpc.client import Channel
 from galelb.grpc.framing import CallError
 from galelb.grpc.limits import LinkLimits
 from galelb.grpc.signal import Signal
-from galelb.model import HealthStatus
+from galelb.model import HealthStatus, IPAddress
 from galelb.node.backoff import Backoff
 from galelb.node.health import LocalHealth
 from galelb.node.reasons import os_reason
@@ -41,6 +43,15 @@ _LINK = LinkLimits(keepalive_interval=2.0, keepalive_timeout=3.0, handshake_time
 async def connect_tcp(host: str, port: int) -> trio.abc.Stream:
     """Connect to the first address of `host` that answers; looks the name up each time."""
     return await trio.open_tcp_stream(host, port, happy_eyeballs_delay=0.25)
+
+
+def _peer(stream: trio.abc.Stream) -> IPAddress | None:
+    """Return the address at the other end; None if that cannot be known any more."""
+    if isinstance(stream, trio.SocketStream):
+        with contextlib.suppress(OSError):
+            address, _, _ = stream.socket.getpeername()[0].partition("%")
+            return ip_address(address)
+    return None
 
 
 async def _prepare_nothing(balancer: str, advice: Advice) -> None:
@@ -73,6 +84,7 @@ class BalancerClient:
         self._health = health
         self._connect = connect
         self._prepare = prepare
+        self._peer: IPAddress | None = None
         self._version = ""
         """Of the advice that was heeded last."""
         self._backoff = backoff or Backoff(most=_LONGEST_WAIT_S)
@@ -110,6 +122,7 @@ class BalancerClient:
             stream = await self._connect(self._host, self._port)
         reason = ""
         async with trio.open_nursery() as nursery:
+            self._peer = _peer(stream)
             channel = Channel(stream, self.name, _LINK)
             await channel.start(nursery)
             reason = await self._converse(channel)
@@ -135,7 +148,7 @@ class BalancerClient:
     async def _ask(self, channel: Channel) -> Advice:
         """Ask for advice and heed it. Raises CallError or TooSlowError."""
         with trio.fail_after(_CONFIG_TIMEOUT_S):
-            advice = Advice.decode(await channel.unary(GET_CONFIG, b""))
+            advice = Advice.decode(await channel.unary(GET_CONFIG, b""), self._peer)
         await self._prepare(self.name, advice)
         self._version = advice.version
         return advice

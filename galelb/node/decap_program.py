@@ -6,65 +6,47 @@ Everything here blocks and needs root.
 
 from __future__ import annotations
 
-import enum
+import contextlib
+import shutil
 from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from galelb.abi import Family
 from galelb.bpf.artefacts import Artefacts
+from galelb.bpf.attach import pinned_programs, program_id
 from galelb.bpf.bpffs import ensure_bpffs, remove_bpffs
 from galelb.bpf.compile import Unit, compile_units, forget_old
 from galelb.bpf.compose import Part, compose
 from galelb.bpf.maps import PinnedMap, close_maps, open_maps
-from galelb.model import IPAddress
+from galelb.node.tunnels import End, Outcome
 from galelb.packing import address_from_words, address_words, network_port
 
-__all__ = ["DecapProgram", "End", "Outcome", "decap_unit"]
+__all__ = ["DecapProgram", "decap_unit"]
 
 FUNCTION = "gale_decap"
 _PARTS = ("consts.h", "wire.h", "csum.h", "decap.bpf.c")
+_PINS = "bpf"
 _MOST_OUTER, _MOST_INNER = 4096, 4096
 
 
-class Outcome(enum.IntEnum):
-    """What became of a packet; the index of its counter."""
-
-    PASSED = 0  # expected: no tunnel that ends here
-    UNPACKED = 1  # expected
-    MALFORMED = 2  # hostile or broken: passed, and the kernel has no use for it
-    FOREIGN = 3  # the inner packet is to no VIP of ours: passed, as before
-    CONGESTED = 4  # dropped: it met congestion, and its sender understands no other sign
-    BROKEN = 5  # bug: dropped because a helper failed that cannot fail
-
-
-@attrs.frozen
-class End:
-    """One end of tunnels: an address, and the UDP port of GUE or 0 for IP in IP."""
-
-    address: IPAddress
-    port: int = 0
-
-
 class DecapProgram:
-    """The loaded program: `pin` is what to attach. The opener calls `close`."""
+    """The loaded program: `pin` is what to attach, `id` the kernel's. The opener calls `close`."""
 
-    def __init__(self, pin_dir: Path, cache: Path | None = None) -> None:
-        """Load what is pinned below `pin_dir`, on a bpffs that is mounted there if need be.
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+        """Load and pin it, on a bpffs below `folder`; what is pinned there already is adopted.
 
-        Compiles it first where that was not done yet; what was compiled is kept in `cache`.
-        Raises BpfError, EnvironmentProblem.
+        What was compiled is kept in `cache`, for any agent of this machine. Raises BpfError,
+        EnvironmentProblem.
         """
-        folder = ensure_bpffs(pin_dir)
+        self._pins = ensure_bpffs(folder / _PINS)
         artefacts = Artefacts(cache) if cache else None
-        compiled = compile_units([decap_unit(folder)], folder, artefacts=artefacts)
-        self.pin = compiled.programs[FUNCTION].pin
-        self._compiled = compiled
-        self._folder = folder
-        self._maps = open_maps(compiled.maps)
+        unit = decap_unit(self._pins)
+        self._compiled = compile_units([unit], self._pins, cache=folder, artefacts=artefacts)
+        self.pin = self._compiled.programs[FUNCTION].pin
+        self.id = program_id(self.pin)
+        self._maps = open_maps(self._compiled.maps)
 
     def expect(self, outer: Collection[End], inner: Collection[End]) -> None:
         """Let tunnels end at `outer` whose inner packets go to `inner`. Raises MapError."""
@@ -80,21 +62,31 @@ class DecapProgram:
         counts = self._maps["gale_decap_stats"]
         return {outcome: sum(counts.get(int(outcome)) or ()) for outcome in Outcome}
 
+    def ours(self) -> frozenset[int]:
+        """Return the kernel's ids of this program and of older ones that are still pinned."""
+        return pinned_programs(self._pins)
+
     def forget_older(self) -> None:
         """Remove pins of older programs, once no interface runs them."""
-        forget_old(self._folder, self._compiled, maps=True)
+        forget_old(self._pins, self._compiled, maps=True)
 
     def close(self) -> None:
         """Close the maps; what is attached goes on."""
         close_maps(self._maps)
 
     @staticmethod
-    def remove(pin_dir: Path) -> None:
-        """Remove everything pinned; programs that are attached live on until detached."""
-        folder = ensure_bpffs(pin_dir)
-        for pin in folder.iterdir():
-            pin.unlink()
-        remove_bpffs(pin_dir)
+    def remove(folder: Path) -> None:
+        """Remove what is pinned and the folder; a program that is attached goes on.
+
+        Raises OSError, EnvironmentProblem.
+        """
+        if not folder.exists():
+            return
+        for pin in ensure_bpffs(folder / _PINS).iterdir():
+            with contextlib.suppress(PermissionError):  # the kernel's own, in every bpffs
+                pin.unlink()
+        remove_bpffs(folder / _PINS)
+        shutil.rmtree(folder)
 
 
 def decap_unit(pin_dir: Path) -> Unit:

@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from ipaddress import ip_address
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from galelb.errors import GaleError
-from galelb.model import IPAddress
+from galelb.errors import GaleError, NetlinkError
+from galelb.model import Interface, IPAddress
 from galelb.node.health import LocalHealth
-from galelb.node.host_needs import LOOPBACK, mending, missing_sysctls, prefix
-from galelb.node.host_record import HostRecord, Sysctl, load_record, save_record
-from galelb.node.wire import VIP_ON_LO, Advice
+from galelb.node.host_needs import LOOPBACK, Need, mending, missing_sysctls, prefix
+from galelb.node.host_record import Book
+from galelb.node.kernel_tunnels import is_up, missing_tunnels
+from galelb.node.sysctls import read_sysctl, restore_sysctls, write_sysctls
+from galelb.node.wire import Advice
+from galelb.node.wishes import Wishes, read_wishes
 
 if TYPE_CHECKING:
     from galelb.netlink import Netlink
+    from galelb.node.decap import Decapsulator
 
 __all__ = ["NodeHost"]
 
@@ -28,14 +31,15 @@ log = structlog.get_logger(__name__)
 _LOOK_AGAIN_S = 10.0
 _ADOPT_S = 30.0
 """How long what an earlier agent left is kept for balancers that have not been heard yet."""
-_SYS = Path("/proc/sys")
+_ALLOW = "or set configure_host = true in [node] of node.toml"
 
 
 class NodeHost:
     """What the machine is set up for; `run` looks again now and then, `leave` undoes it all.
 
-    With `configure` false nothing is changed, only said. A machine that lacks a VIP would
-    swallow its share of packets: so the node says that it does not serve until it has it.
+    With `configure` false nothing is changed, only said. A machine that lacks a VIP, or leaves
+    packets to it in their tunnels, would swallow its share of packets: so the node says that it
+    does not serve until it has what is needed.
     """
 
     def __init__(
@@ -46,15 +50,24 @@ class NodeHost:
         record: Path,
         balancers: Collection[str] = (),
         not_vips: Collection[str] = (),
+        interfaces: Collection[str] = (),
+        cache: Path | None = None,
     ) -> None:
-        """`not_vips`: the balancers' own addresses, which this machine must not take."""
+        """`not_vips`: the balancers' own addresses, which this machine must not take.
+
+        `interfaces`: those by which tunnels come; empty = those that balancers are reached by.
+        `cache`: where compiled programs are kept.
+        """
         self._health = health
         self._configure = configure
-        self._path = record
+        self._book = Book(record)
+        self._pins = record.with_suffix(".tunnels")
+        self._cache = cache
         self._balancers = frozenset(balancers)
         self._not_vips = frozenset(not_vips)
-        self._wanted: dict[str, frozenset[IPAddress]] = {}
-        self._record = HostRecord()
+        self._given = tuple(interfaces)
+        self._wanted: dict[str, Wishes] = {}
+        self._decapsulator: Decapsulator | None = None
         self._adopt_until = 0.0
         self._lock = trio.Lock()
         self._needed = trio.Event()
@@ -63,55 +76,47 @@ class NodeHost:
     @property
     def changed(self) -> bool:
         """Whether anything was changed that `leave` will undo."""
-        return bool(self._record)
+        return bool(self._book.record)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take over what an agent that crashed left, then look after the machine."""
-        self._record = load_record(self._path)
+        self._book.open()
         self._adopt_until = trio.current_time() + _ADOPT_S
-        if self._record:
-            log.info("host_changes_adopted", vips=[str(vip) for vip in self._record.vips])
+        if record := self._book.record:
+            vips = [str(vip) for vip in record.vips]
+            on = [one.interface for one in record.decapsulations]
+            log.info("host_changes_adopted", vips=vips, tunnels_on=on)
             self._needed.set()
             if not self._configure:
                 await self.leave()
         task_status.started()
-        await self._needed.wait()
-        while True:
-            await trio.sleep(_LOOK_AGAIN_S)
-            await self._look()
+        try:
+            await self._needed.wait()
+            while True:
+                await trio.sleep(_LOOK_AGAIN_S)
+                await self._look()
+        finally:
+            if self._decapsulator is not None:
+                self._decapsulator.close()
 
     async def prepare(self, balancer: str, advice: Advice) -> None:
         """Set the machine up for a balancer; returns when it is, or is known not to be."""
-        found = [self._vip(setup.kind, setup.vip) for setup in advice.setups]
-        vips = frozenset(vip for vip in found if vip is not None)
-        if self._wanted.get(balancer) != vips:
-            self._wanted[balancer] = vips
-            if vips:
+        wishes = read_wishes(advice, self._not_vips)
+        if self._wanted.get(balancer) != wishes:
+            self._wanted[balancer] = wishes
+            if wishes:
                 self._needed.set()
             if self._needed.is_set():
                 await self._look()
 
     async def leave(self) -> None:
         """Undo what was changed; what somebody else changed meanwhile stays as it is."""
-        if self._record:
+        if self._book.record:
             from galelb.netlink import open_netlink
 
             async with self._lock, open_netlink() as netlink:
-                await self._settle(netlink, frozenset(), ())
-            log.info("host_restored", complete=not self._record)
-
-    def _vip(self, kind: str, text: str) -> IPAddress | None:
-        if kind != VIP_ON_LO or text in self._not_vips:
-            log.warning("setup_refused", kind=kind, vip=text)
-            return None
-        try:
-            vip = ip_address(text)
-        except ValueError:
-            vip = None
-        if vip is None or vip.is_multicast or vip.is_unspecified or vip.is_loopback:
-            log.warning("setup_refused", kind=kind, vip=text)
-            return None
-        return vip
+                await self._settle(netlink, Wishes(), {}, {})
+            log.info("host_restored", complete=not self._book.record)
 
     async def _look(self) -> None:
         try:
@@ -123,98 +128,151 @@ class NodeHost:
         """Bring the machine in line with what the balancers want; problems are said."""
         from galelb.netlink import open_netlink  # a node that needs none of it saves its memory
 
-        vips = frozenset[IPAddress]().union(*self._wanted.values())
-        silent = not self._balancers <= self._wanted.keys()
-        keep = silent and trio.current_time() < self._adopt_until
+        wishes = Wishes.together(self._wanted.values())
         async with self._lock, open_netlink() as netlink:
             interfaces = await netlink.interfaces()
-            names = tuple(interfaces)
+            ways, problems = await self._ways(netlink, wishes, interfaces)
             if self._configure:
-                wanted = vips.union(self._record.vips) if keep else vips
-                await self._settle(netlink, wanted, names)
+                wanted, kept = self._with_kept(wishes, ways, interfaces)
+                problems += await self._settle(netlink, wanted, interfaces, kept)
                 interfaces = await netlink.interfaces()
+            elif wishes.tunnels:
+                problems += await self._left_to_the_kernel(netlink, wishes, interfaces)
             present = {a for interface in interfaces.values() for a in interface.addresses}
-            absent = sorted(vips - present, key=str)
-            lacking = await netlink.call(lambda: list(missing_sysctls(vips, names, _read)))
-        self._say([*lacking, *absent])
-        self._health.host_lacks("; ".join(f"host: {_lack(vip)}" for vip in absent))
+            absent = sorted(wishes.vips - present, key=str)
+            need = Need(vips=wishes.served, interfaces=interfaces, tunnels=tuple(ways.values()))
+            lacking = await netlink.call(lambda: list(missing_sysctls(need, read_sysctl)))
+        self._say([mending(one) for one in [*lacking, *absent]])
+        problems += [_lack(vip) for vip in absent]
+        self._health.host_lacks("; ".join(f"host: {problem}" for problem in problems))
+
+    def _with_kept(
+        self, wishes: Wishes, ways: Mapping[str, Interface], interfaces: Mapping[str, Interface]
+    ) -> tuple[Wishes, Mapping[str, Interface]]:
+        """Return what is wanted and where tunnels end, with what is kept for a time.
+
+        What an earlier agent left is, for balancers that were not heard yet; and where tunnels
+        ended, while there is no way to any balancer.
+        """
+        record = self._book.record
+        names = [one.interface for one in record.decapsulations if one.interface in interfaces]
+        held = {name: interfaces[name] for name in names}
+        silent = not self._balancers <= self._wanted.keys()
+        if not silent or trio.current_time() >= self._adopt_until:
+            return wishes, ways or held
+        kept = Wishes(vips=frozenset(record.vips), tunnels=frozenset(record.tunnels))
+        return Wishes.together([wishes, kept]), held | dict(ways)
+
+    async def _ways(
+        self, netlink: Netlink, wishes: Wishes, interfaces: Mapping[str, Interface]
+    ) -> tuple[dict[str, Interface], list[str]]:
+        """Return the interfaces that tunnels come in by, and what is wrong about that."""
+        if not wishes.tunnels:
+            return {}, []
+        if self._given:
+            absent = [name for name in self._given if name not in interfaces]
+            problems = [f"there is no interface {name}: mend [node] interfaces" for name in absent]
+            return {n: interfaces[n] for n in self._given if n in interfaces}, problems
+        by_index = {interface.ifindex: interface for interface in interfaces.values()}
+        found = {}
+        for balancer in sorted(wishes.balancers, key=str):
+            try:
+                way = by_index[(await netlink.route_to(balancer)).ifindex]
+            except (NetlinkError, KeyError) as error:
+                log.warning("no_way_to_balancer", balancer=str(balancer), reason=str(error))
+            else:
+                found[way.name] = way
+        if not found:
+            problem = "no interface leads to a balancer, so it is not known where its tunnels end"
+            return {}, [f"{problem}: name the interfaces in [node] interfaces"]
+        return found, []
+
+    async def _left_to_the_kernel(
+        self, netlink: Netlink, wishes: Wishes, interfaces: Mapping[str, Interface]
+    ) -> list[str]:
+        """Return what stays in its tunnels, since we may not change that."""
+        outer = {balancer.version for balancer in wishes.balancers} or {4}
+        up = await netlink.call(lambda: [i for i in interfaces.values() if is_up(i.name)])
+        missing = missing_tunnels(wishes.tunnels, outer, up)
+        return [f"{what}: {command}, {_ALLOW}" for what, command in missing]
 
     async def _settle(
-        self, netlink: Netlink, vips: Collection[IPAddress], names: Collection[str]
-    ) -> None:
+        self,
+        netlink: Netlink,
+        wishes: Wishes,
+        interfaces: Mapping[str, Interface],
+        ways: Mapping[str, Interface],
+    ) -> list[str]:
+        """Change what has to be changed; returns why tunnels cannot end here."""
+        need = Need(vips=wishes.served, interfaces=interfaces, tunnels=tuple(ways.values()))
         try:
-            await self._remove(netlink, vips)
-            if vips:
-                await self._add(netlink, vips, names)
+            if not wishes.tunnels:
+                await self._let_tunnels_be(netlink)
+            await self._remove(netlink, wishes.vips, need)
+            if wishes:
+                await self._add(netlink, wishes.vips, need)
+            if wishes.tunnels:
+                return await self._end_tunnels(netlink, wishes, ways)
         except (GaleError, OSError) as error:
             log.error("host_not_set_up", reason=str(error))  # noqa: TRY400 - for users
+            return [str(error)] if wishes.tunnels else []
+        return []
 
-    async def _remove(self, netlink: Netlink, vips: Collection[IPAddress]) -> None:
-        held = self._record
+    async def _end_tunnels(
+        self, netlink: Netlink, wishes: Wishes, ways: Mapping[str, Interface]
+    ) -> list[str]:
+        present = {a for i in (await netlink.interfaces()).values() for a in i.addresses}
+        own = {address for address in present - wishes.served if not address.is_loopback}
+        return await self._decap().settle(netlink, wishes.tunnels, own, ways)
+
+    async def _let_tunnels_be(self, netlink: Netlink) -> None:
+        if self._book.record.decapsulations or self._book.record.tunnels:
+            await self._decap().remove(netlink)
+
+    def _decap(self) -> Decapsulator:
+        if self._decapsulator is None:
+            from galelb.datapath.machine import cache_folder
+            from galelb.node.decap import Decapsulator  # see _reconcile
+
+            cache = self._cache or cache_folder()
+            self._decapsulator = Decapsulator(self._pins, self._book, cache)
+        return self._decapsulator
+
+    async def _remove(self, netlink: Netlink, vips: Collection[IPAddress], need: Need) -> None:
+        held = self._book.record
         lo = (await netlink.interface(LOOPBACK)).ifindex
         for vip in [vip for vip in held.vips if vip not in vips]:
             await netlink.del_address(lo, vip, prefix(vip))
             log.info("vip_removed", vip=str(vip))
         kept = tuple(vip for vip in held.vips if vip in vips)
         sysctls = held.sysctls
-        if not any(vip.version == 4 for vip in vips):
-            await netlink.call(_restore, sysctls)
+        if not need.has(4) and not need.tunnels:
+            await netlink.call(restore_sysctls, sysctls)
             sysctls = ()
-        await self._remember(HostRecord(vips=kept, sysctls=sysctls))
+        await self._book.write(vips=kept, sysctls=sysctls)
 
-    async def _add(
-        self, netlink: Netlink, vips: Collection[IPAddress], names: Collection[str]
-    ) -> None:
+    async def _add(self, netlink: Netlink, vips: Collection[IPAddress], need: Need) -> None:
         """Silence first, then the addresses: nobody may hear of them."""
-        sysctls = await netlink.call(lambda: list(missing_sysctls(vips, names, _read)))
+        sysctls = await netlink.call(lambda: list(missing_sysctls(need, read_sysctl)))
         present = {a for i in (await netlink.interfaces()).values() for a in i.addresses}
         absent = sorted((vip for vip in vips if vip not in present), key=str)
-        held = self._record
+        held = self._book.record
         ours = {one.name: one for one in (*sysctls, *held.sysctls)}  # the first value is theirs
         new = tuple(vip for vip in absent if vip not in held.vips)
-        await self._remember(HostRecord(vips=held.vips + new, sysctls=tuple(ours.values())))
-        await netlink.call(_write, sysctls)
+        await self._book.write(vips=held.vips + new, sysctls=tuple(ours.values()))
+        await netlink.call(write_sysctls, sysctls)
         lo = (await netlink.interface(LOOPBACK)).ifindex
         for vip in absent:
             await netlink.add_address(lo, vip, prefix(vip))
             log.info("vip_added", vip=str(vip))
 
-    async def _remember(self, record: HostRecord) -> None:
-        if record != self._record:
-            await trio.to_thread.run_sync(save_record, self._path, record)
-            self._record = record
-
-    def _say(self, lacking: Collection[Sysctl | IPAddress]) -> None:
-        """Log what is missing with the command that mends it, each once."""
-        commands = frozenset(mending(one) for one in lacking)
-        for command in sorted(commands - self._said):
+    def _say(self, commands: Collection[str]) -> None:
+        """Log the commands that mend what is missing, each once."""
+        now = frozenset(commands)
+        for command in sorted(now - self._said):
             log.warning("host_lacks", mend=command)
-        self._said = commands
+        self._said = now
 
 
 def _lack(vip: IPAddress) -> str:
     return f"{vip} is no address of this machine: {mending(vip)}"
-
-
-def _read(name: str) -> str | None:
-    """Return a sysctl of the network namespace of this thread."""
-    try:
-        return (_SYS / name).read_text().strip()
-    except OSError:
-        return None
-
-
-def _write(changes: Collection[Sysctl]) -> None:
-    for one in changes:
-        (_SYS / one.name).write_text(one.after)
-        log.info("sysctl_set", name=one.name, before=one.before, after=one.after)
-
-
-def _restore(changes: Collection[Sysctl]) -> None:
-    for one in changes:
-        value = _read(one.name)
-        if value == one.after:
-            (_SYS / one.name).write_text(one.before)
-            log.info("sysctl_restored", name=one.name, value=one.before)
-        elif value is not None and value != one.before:
-            log.warning("sysctl_left", name=one.name, value=value, ours=one.after)

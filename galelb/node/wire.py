@@ -13,12 +13,24 @@ from galelb.config.node import NodeSettings
 from galelb.grpc.framing import CallError, StatusCode
 from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
 from galelb.model import HealthStatus as Status
-from galelb.model import NodeState
+from galelb.model import IPAddress, NodeState
 
-__all__ = ["GET_CONFIG", "REPORT", "VIP_ON_LO", "Advice", "Answer", "Setup", "encode_report"]
+__all__ = [
+    "DECAP_GUE",
+    "DECAP_IPIP",
+    "GET_CONFIG",
+    "REPORT",
+    "VIP_ON_LO",
+    "Advice",
+    "Answer",
+    "Setup",
+    "encode_report",
+]
 
+# Kinds of set-up, see health.proto.
 VIP_ON_LO = "vip_on_lo"
-"""The only kind of set-up so far."""
+DECAP_IPIP = "decap_ipip"
+DECAP_GUE = "decap_gue"
 
 GET_CONFIG = "/LBNodeManager/GetConfig"
 REPORT = "/LBNodeManager/ReportHealthStatus"
@@ -43,6 +55,7 @@ class Setup:
 
     kind: str
     vip: str
+    port: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -52,16 +65,19 @@ class Advice:
     checks_timeout: float
     setups: tuple[Setup, ...] = ()
     version: str = ""
+    source: IPAddress | None = None
+    """The address of the balancer that gave it, if known: its tunnels come the way to there."""
 
     @classmethod
-    def decode(cls, payload: bytes) -> Advice:
+    def decode(cls, payload: bytes, source: IPAddress | None = None) -> Advice:
         """Return the advice in the answer to GetConfig. Raises CallError."""
         wire = _decoded(ConfigResponse, payload)
         timeout = wire.health_check_timeout / _NS_PER_S
         return cls(
             checks_timeout=max(_SHORTEST_TIMEOUT_S, timeout),
-            setups=tuple(Setup(one.kind, one.vip) for one in wire.setups[:_MOST_SETUPS]),
+            setups=tuple(Setup(one.kind, one.vip, one.port) for one in wire.setups[:_MOST_SETUPS]),
             version=wire.version,
+            source=source,
         )
 
     def period(self, *, joining: bool) -> float:

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
@@ -15,8 +16,8 @@ from scapy.packet import Packet, Raw
 
 from galelb.bpf import syscalls
 from galelb.bpf.testrun import run_xdp
-from galelb.node.decap_program import DecapProgram, End, Outcome
-from galelb.testing.kernel import Sandbox
+from galelb.node.decap_program import DecapProgram
+from galelb.node.tunnels import End, Outcome
 
 pytestmark = pytest.mark.bpf
 
@@ -36,8 +37,8 @@ SHAPES = list(itertools.product(ENCAPS, FAMILIES, FAMILIES, TAGS))
 class Node:
     """The loaded program; `sees` is what the kernel would get of a frame."""
 
-    def __init__(self, pins) -> None:
-        self._program = DecapProgram(pins)
+    def __init__(self, folder) -> None:
+        self._program = DecapProgram(folder)
         ends = [(f, port) for f in FAMILIES for port in (0, PORT)]
         self._program.expect(
             [End(ip_address(NODE[f]), port) for f, port in ends],
@@ -58,10 +59,19 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(shared_sandbox: Sandbox) -> Iterator[Node]:
-    made = Node(shared_sandbox.pins)
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node") / "tunnels"
+    made = Node(folder)
     yield made
     made.close()
+    DecapProgram.remove(folder)
+    assert not folder.exists()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "tunnels"
+    DecapProgram.remove(tmp_path / "tunnels")
 
 
 def ether(tags=(), ethertype=None) -> Packet:
@@ -197,8 +207,8 @@ def test_everything_else_passes_untouched(node, name, frame, outcome):
     assert (PASS, frame, outcome) == node.sees(frame)
 
 
-def test_an_encap_that_was_not_asked_for_is_left_alone(sandbox):
-    program = DecapProgram(sandbox.pins)
+def test_an_encap_that_was_not_asked_for_is_left_alone(folder):
+    program = DecapProgram(folder)
     program.expect(
         [End(ip_address(NODE[4])), End(ip_address(NODE[4]), PORT)],
         [End(ip_address(VIP[4]), PORT)],
@@ -247,8 +257,8 @@ def test_noise_neither_changes_nor_crashes(node):
             assert outcome is Outcome.CONGESTED
 
 
-def test_what_is_expected_can_be_changed_and_read_back(sandbox):
-    program = DecapProgram(sandbox.pins)
+def test_what_is_expected_can_be_changed_and_read_back(folder):
+    program = DecapProgram(folder)
     outer = {End(ip_address(NODE[4]), PORT), End(ip_address(NODE[6]))}
     program.expect(outer, {End(ip_address(VIP[4]))})
     first = program.expected()
@@ -260,13 +270,13 @@ def test_what_is_expected_can_be_changed_and_read_back(sandbox):
     assert ({End(ip_address(NODE[6]))}, {End(ip_address(VIP[6]))}) == second
 
 
-def test_the_next_start_finds_program_and_maps(sandbox):
-    first = DecapProgram(sandbox.pins)
+def test_the_next_start_finds_program_and_maps(folder):
+    first = DecapProgram(folder)
     first.expect({End(ip_address(NODE[4]))}, {End(ip_address(VIP[4]))})
     first.close()
-    second = DecapProgram(sandbox.pins)
+    second = DecapProgram(folder)
     held = second.expected()
     second.close()
 
-    assert first.pin == second.pin
+    assert (first.pin, first.id) == (second.pin, second.id)
     assert ({End(ip_address(NODE[4]))}, {End(ip_address(VIP[4]))}) == held
