@@ -9,11 +9,21 @@
  *	static __always_inline int NAME_forward(GALE_CTX *ctx, struct gale_packet *p,
  *						struct gale_target *t, struct gale_way *way);
  *
- * for packets that match one of its services. For a stateless forwarder t->node is the node that
- * the lookup table names; a stateful one (Forwarder.stateful) finds it NULL and calls
- * gale_target_select() when it has no flow for the packet. It fills in way->rw (gale_keep() is a
- * start), way->hop (gale_node_hop()), way->node and way->reason and returns GALE_SEND, or it
- * returns gale_refuse(). Sending and counting are done for it. way->service is set.
+ * for packets that match one of its services. It fills in way->rw (gale_keep() is a start) and
+ * way->hop (gale_node_hop()) and returns GALE_SEND, or it returns gale_refuse(). Sending and
+ * counting are done for it. way->service is set, way->reason is how a packet that is sent will be
+ * counted. For a stateless forwarder t->node is the node that the lookup table names, and way->node
+ * is set; a stateful one (Forwarder.stateful) finds t->node NULL, calls gale_target_select() when
+ * it has no flow for the packet, and sets way->node.
+ *
+ * With Forwarder.selects_node also
+ *
+ *	static __always_inline int NAME_select(struct gale_packet *p, struct gale_target *t,
+ *					       u32 *addr, u16 port);
+ *
+ * which a stateless forwarder has to choose t->node otherwise than by the hash of the flow. It is
+ * called in place of gale_target_select(), for packets with their sender and for ICMP errors with
+ * the client that the packet which they quote was for, and returns what that returns.
  *
  * With Forwarder.claims_returns also
  *

@@ -143,6 +143,8 @@ class Forwarder(abc.ABC):
     supports_ipv6: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
     """Whether flows keep their node when tables change."""
+    selects_node: ClassVar[bool] = False
+    """Whether the C defines `<name>_select`, which picks a client's node; not if `stateful`."""
     wraps: ClassVar[bool] = False
     """Whether the C defines `<name>_wrap`, which puts headers before packets to nodes."""
     helper_programs: ClassVar[tuple[str, ...]] = ()

@@ -50,12 +50,16 @@ gale_dispatch(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 
 	if (!t->service)
 		return gale_refuse(way, GALE_REASON_INTERNAL);
+	way->reason = GALE_REASON_FORWARDED;
 """
-_STATELESS = """\
-	reason = gale_target_select(p, t, p->saddr, ntohs(p->sport));
+_SELECT = """\
+	reason = {}(p, t, {});
 	if (reason)
 		return gale_refuse(way, reason);
+	way->node = t->node_index;
 """
+_SENDER = "p->saddr, ntohs(p->sport)"
+_QUOTED = "q->packet.daddr, ntohs(q->packet.dport)"
 _ICMP_TO_NODE = """
 /* An ICMP error goes to the node that the packet which it quotes came from. */
 static __always_inline int
@@ -68,9 +72,6 @@ gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q, st
 
 	if (!t->service)
 		return GALE_NOT_MINE;
-	reason = gale_target_select(p, t, q->packet.daddr, ntohs(q->packet.dport));
-	if (reason)
-		return gale_refuse(way, reason);
 """
 _SLOW_HEAD = """
 /* The same, but a forwarder's slow program is as good. */
@@ -172,10 +173,16 @@ def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return ranges
 
 
+def _select(forwarder: Forwarder, client: str) -> str:
+    """Return C that finds the node of a client, given as an address and a port."""
+    chosen = f"{forwarder.name}_select" if forwarder.selects_node else "gale_target_select"
+    return _SELECT.format(chosen, client)
+
+
 def _dispatch(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> str:
     text = _DISPATCH
     for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
-        text += f"\tif ({test}) {{\n" + ("" if forwarder.stateful else _STATELESS)
+        text += f"\tif ({test}) {{\n" + ("" if forwarder.stateful else _select(forwarder, _SENDER))
         text += f"\treturn {forwarder.name}_forward(ctx, p, t, way);\n\t}}\n"
     return text + "\t(void)id;\n\treturn gale_refuse(way, reason);\n}\n"
 
@@ -233,7 +240,8 @@ def _icmp(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> s
 def _icmp_to_node(services: Mapping[int, Service], forwarders: Sequence[Forwarder]) -> str:
     text = _ICMP_TO_NODE
     for forwarder, test in zip(forwarders, _tests(services, forwarders), strict=True):
-        text += f"\tif ({test})\n\t\treturn {forwarder.name}_forward(ctx, p, t, way);\n"
+        text += f"\tif ({test}) {{\n" + _select(forwarder, _QUOTED)
+        text += f"\treturn {forwarder.name}_forward(ctx, p, t, way);\n\t}}\n"
     return text + "\t(void)id;\n\treturn GALE_NOT_MINE;\n}\n"
 
 

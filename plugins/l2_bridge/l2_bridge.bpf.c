@@ -10,10 +10,7 @@ static __always_inline int l2_bridge_forward(GALE_CTX *ctx, struct gale_packet *
 		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
 	if (unlikely(gale_is_hairpin(ctx, p, hop)))
 		return gale_refuse(way, GALE_REASON_HAIRPIN);
-	if (!(p->flags & GALE_ICMP_ERROR))
-		way->reason = GALE_REASON_FORWARDED;
 	gale_keep(p, way);
 	way->hop = hop;
-	way->node = t->node_index;
 	return GALE_SEND;
 }

@@ -35,12 +35,9 @@ static __always_inline int l3_route_forward(GALE_CTX *ctx, struct gale_packet *p
 		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
 	if (unlikely(gale_is_hairpin(ctx, p, hop)))
 		return gale_refuse(way, GALE_REASON_HAIRPIN);
-	if (!(p->flags & GALE_ICMP_ERROR))
-		way->reason = GALE_REASON_FORWARDED;
 	gale_keep(p, way);
 	way->rw.ttl = 1;
 	way->hop = hop;
-	way->node = t->node_index;
 	way->outer = l3_route_outer(t->node);
 	way->seed = t->hash;
 	return GALE_SEND;

@@ -25,10 +25,15 @@ static __always_inline int
 bridge_forward(GALE_CTX *ctx, struct gale_packet *p, struct gale_target *t, struct gale_way *way)
 {
 	gale_keep(p, way);
-	way->node = t->node_index;
-	way->reason = GALE_REASON_FORWARDED;
-	way->hop = gale_node_hop(p, t->node);
+	way->hop = gale_node_hop(t->node);
 	return way->hop ? GALE_SEND : gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
+}
+"""
+SELECT = """\
+static __always_inline int
+bridge_select(struct gale_packet *p, struct gale_target *t, u32 *addr, u16 port)
+{
+	return gale_target_select(p, t, addr, 0);
 }
 """
 VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
@@ -100,7 +105,7 @@ def test_an_icmp_error_goes_to_the_node_of_its_flow(runner: PacketRunner, versio
 
     there, outcome = runner.run(request, PUBLIC), runner.run(error, PUBLIC)
 
-    assert Reason.FORWARDED == outcome.reason
+    assert Reason.ICMP_TRANSLATED == outcome.reason
     assert there.node == outcome.node
     assert error[12:] == outcome.data[12:]
 
@@ -112,3 +117,23 @@ def test_other_ports_of_a_vip_pass(runner: PacketRunner, version: int) -> None:
     outcome = runner.run(given, PUBLIC)
 
     assert (Verdict.PASS, given) == (outcome.verdict, outcome.data)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_forwarder_may_select_the_node_by_the_client_alone(tmp_path, version: int) -> None:
+    source = tmp_path / "bridge.bpf.c"
+    source.write_text(SELECT + SOURCE)
+    kind = type("SelectingBridge", (Bridge,), {"source": source, "selects_node": True})
+    client, vip, ports = CLIENTS[version], VIPS[version], range(4000, 4020)
+    answers = [frame(vip, client, 1000, port, protocol="udp") for port in ports]
+    given = [frame(client, vip, port, 1000, protocol="udp") for port in ports]
+    given += [icmp_error(client, vip, one, kind=3 if version == 4 else 1) for one in answers]
+
+    with (
+        Sandbox() as sandbox,
+        PacketRunner(sandbox, build_world(sandbox), services(1), kind({})) as runner,
+    ):
+        outcomes = runner.run_all((one, PUBLIC) for one in given)
+
+    assert {Verdict.REDIRECT} == {one.verdict for one in outcomes}
+    assert 1 == len({one.node for one in outcomes})
