@@ -15,6 +15,7 @@ from galelb.forwarder import Forwarder, Options
 from galelb.hooks import hookimpl
 from galelb.plugins import Plugins
 from galelb.plugins.loading import Candidate, find_candidates
+from galelb.sources import Scheduler
 
 
 class Nat(Forwarder):
@@ -84,7 +85,7 @@ FAULTS = {
     ),
     "a hook that waits": (plugin(galelb_node_changed=waits), "hooks are not async"),
     "no C file": (
-        returning(type("X", (Forwarder,), {"name": "x", "plan": Nat.plan})),
+        returning(type("X", (Forwarder,), {"name": "x"})),
         "forwarder x needs a class attribute `source`",
     ),
     "an exit": (
@@ -100,13 +101,13 @@ FAULTS = {
     "no class": (returning(Nat(Options())), "must return subclasses of galelb.forwarder.Forwarder"),
     "another kind of class": (returning(Options), "must return subclasses of"),
     "a class without name": (
-        returning(type("X", (Forwarder,), {"plan": Nat.plan})),
+        returning(type("X", (Forwarder,), {})),
         "needs a class attribute `name`",
     ),
     "a bad name": (returning(type("X", (Nat,), {"name": "Bad-Name"})), "needs a class attribute"),
     "an abstract class": (
-        returning(type("X", (Forwarder,), {"name": "x"})),
-        "forwarder x does not define plan",
+        plugin(galelb_register_schedulers=lambda self: [type("X", (Scheduler,), {"name": "x"})]),
+        "scheduler x does not define build",
     ),
     "strange options": (returning(type("X", (Nat,), {"Options": dict})), "Options of nat must be"),
     "one name twice": (returning(Nat, Nat), "registers the name nat twice"),
