@@ -19,7 +19,7 @@ from galelb.control.writing import Writing
 from galelb.errors import GaleError
 from galelb.forwarder import ForwardingView
 from galelb.health import NodeHealth
-from galelb.model import IPAddress
+from galelb.model import IPAddress, Service
 from galelb.resolve.next_hops import NextHopChanges, NextHopTable
 from galelb.tables.keeper import TableKeeper
 
@@ -150,8 +150,8 @@ class Controller:
             table_targets, self.served, now, refused, self._numbers.waiting
         )
         await self._update_tables(targets, now)
-        await trio.to_thread.run_sync(self._write_services)
-        self.tables.release_replaced(trio.current_time())
+        await trio.to_thread.run_sync(self._write_services, self.served.services)
+        self.tables.plan_done(trio.current_time())
 
     def _tell_refused(self, refused: Refused) -> None:
         """Log nodes that a forwarder has come to refuse: others may still reach them."""
@@ -172,12 +172,22 @@ class Controller:
             await self._remember()
 
     async def _update_tables(self, targets: Targets, now: Snapshot) -> None:
-        for service_id, service in self.served.services.items():
-            await self.tables.update(service_id, service, targets[service_id], now.numbers)
+        """Bring every table up to date.
 
-    def _write_services(self) -> None:
-        leaves: list[tuple[int, Mapping[str, Any]]] = []
+        When so many change that the new ones do not fit beside the old ones, services go over to
+        those that are ready.
+        """
+        ready: dict[int, Service] = {}
         for service_id, service in self.served.services.items():
+            if self.tables.crowded:
+                await trio.to_thread.run_sync(self._write_services, ready)
+                self.tables.release_replaced(trio.current_time())
+            await self.tables.update(service_id, service, targets[service_id], now.numbers)
+            ready[service_id] = service
+
+    def _write_services(self, services: Mapping[int, Service]) -> None:
+        leaves: list[tuple[int, Mapping[str, Any]]] = []
+        for service_id, service in services.items():
             table = self.tables.table(service_id)
             leaves.append((service_id, service_leaf(service, table.first if table else None)))
         leaves += [(service_id, NO_SERVICE) for service_id in self.served.retired]

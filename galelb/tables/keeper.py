@@ -69,6 +69,7 @@ class TableKeeper:
         self._space = SlotSpace(0)
         self._built: dict[str, BuiltTable] = {}
         self._current: dict[int, BuiltTable] = {}
+        self._adopted: list[str] = []
         self._replaced: list[str] = []
         self._shares: dict[tuple[str, str], float] = {}
         """What moved from one table to another, until this plan is done."""
@@ -79,6 +80,7 @@ class TableKeeper:
         self._space = SlotSpace(elements)
         self._built.clear()
         self._current.clear()
+        self._adopted.clear()
         self._replaced.clear()
         for key, first in adopted.items():
             try:
@@ -86,7 +88,7 @@ class TableKeeper:
             except GaleError as error:
                 log.warning("table_not_adopted", reason=str(error))
                 continue
-            self._replaced.append(key)
+            self._adopted.append(key)
 
     def regions(self) -> dict[str, int]:
         """Return the first element of every live table by its spec's digest, to be persisted."""
@@ -133,6 +135,11 @@ class TableKeeper:
             )
         return tuple(sorted(nodes)[: self.settings.size])
 
+    @property
+    def crowded(self) -> bool:
+        """Whether the next table may find no room before replaced ones are released."""
+        return bool(self._replaced) and not self._space.room_for(self.settings.size)
+
     def drop(self, service_id: int) -> None:
         """Forget the table of a service that is no longer served."""
         old = self._current.pop(service_id, None)
@@ -144,6 +151,12 @@ class TableKeeper:
         for key in self._replaced:
             self._space.release(key, now)
         self._replaced.clear()
+
+    def plan_done(self, now: float) -> None:
+        """Free everything that no service has any more, adopted tables too."""
+        self._replaced += self._adopted
+        self._adopted.clear()
+        self.release_replaced(now)
         self._shares.clear()
         live = {table.spec.digest for table in self._current.values()}
         self._built = {key: table for key, table in self._built.items() if key in live}

@@ -190,6 +190,10 @@ class SlotSpace:
         held = self._held.get(key)
         return held.region if held is not None and held.users else None
 
+    def room_for(self, size: int) -> bool:
+        """Return whether as much is free as a table of `size` slots takes."""
+        return self.elements - self.used() >= _elements(size)
+
     def used(self) -> int:
         """Return how many elements are held, those in their grace time included."""
         return sum(held.region.elements for held in self._held.values())

@@ -416,3 +416,22 @@ async def test_a_forwarder_is_told_which_nodes_are_behind_a_router(controller, m
     await controller.serve(served(maps))
 
     assert {A: B, B: None} == {n.address: n.gateway for n in controller.view().nodes.values()}
+
+
+async def test_more_tables_change_at_once_than_there_is_room_for(controller, maps, autojump_clock):
+    """Three tables lie in room for four, and all of them are replaced."""
+    add(controller, A)
+    add(controller, B)
+    sets = {1: (A,), 2: (B,), 3: (A, B)}
+    services = {n: attrs.evolve(WEB, name=f"s{n}", port=n, nodes=sets[n]) for n in sets}
+    await controller.serve(served(maps, services))
+
+    for address in (A, B):
+        controller.health.set_weight(address, 5, trio.current_time())
+    await controller.serve(served(maps, services))
+
+    tables = {number: controller.tables.table(number) for number in services}
+    for number, table in tables.items():
+        assert {5} == {weight for _, weight in table.spec.nodes}
+        assert maps["gale_services"].get(number)["table"] == table.first
+    assert {1, 2} == set(slots(maps, tables[3].first))
