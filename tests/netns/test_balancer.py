@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`galelb run` as a process on real wires: static nodes, reload, many services, detach."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -100,9 +101,21 @@ class Site:
         status, self.balancer = self.balancer.returncode, None
         return status
 
-    def ask(self, port):
+    def hold_vips(self, *vips):
+        """Let nodes answer as these VIPs, which lie beyond the balancer, by way of it."""
+        self.lb.call("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for device in ("all", "prv"):
+            self.lb.call("sysctl", "-qw", f"net.ipv4.conf.{device}.rp_filter=0")
+        for vip in vips:
+            self.client.ip("route", "add", vip, "via", VIP)
+        for node in self.nodes:
+            node.ip("route", "add", "default", "via", "10.81.0.1")
+            for vip in vips:
+                node.ip("addr", "add", f"{vip}/32", "dev", "lo")
+
+    def ask(self, port, vip=VIP):
         """Return what the service answered, or why it did not."""
-        command = [sys.executable, "-c", ASK, VIP, str(port)]
+        command = [sys.executable, "-c", ASK, vip, str(port)]
         done = subprocess.run(
             inside(self.client, command), capture_output=True, text=True, check=False
         )
@@ -132,8 +145,8 @@ def site(wires, tmp_path):
         shutil.rmtree(tmp_path / "t", ignore_errors=True)
 
 
-def answers(site, port, count=12):
-    return {site.ask(port) for _ in range(count)}
+def answers(site, port, count=12, vip=VIP):
+    return {site.ask(port, vip) for _ in range(count)}
 
 
 BOTH = {"n1 10.81.0.1", "n2 10.81.0.1"}
@@ -188,6 +201,66 @@ def test_more_services_than_compares_are_found_in_a_map(site):
 
     assert site.ask(9039) in BOTH
     assert "refused" in site.ask(9040).lower()
+
+
+BRIDGED, ROUTED = "10.80.0.50", "10.80.0.51"
+THREE = f"""
+[forwarding]
+plugin = "l2_bridge"
+scheduler = "ring"
+[plugins.l3_route]
+encap = "none"
+[[services]]
+name = "bridged"
+vip = "{BRIDGED}"
+port = 8080
+[[services]]
+name = "routed"
+vip = "{ROUTED}"
+port = 8080
+forwarder = "l3_route"
+scheduler = "maglev"
+[[services]]
+name = "translated"
+vip = "{VIP}"
+port = 80
+target_port = 8080
+forwarder = "l4_nat"
+"""
+
+
+def described(site):
+    """Forwarder and scheduler of each service as `galelb services` says."""
+    shown = json.loads(site.galelb("services", "--json").stdout)["services"]
+    return {one["name"]: (one["forwarder"], one["scheduler"]) for one in shown}
+
+
+def test_every_service_has_its_own_forwarder_and_scheduler_and_a_reload_changes_them(site):
+    site.hold_vips(BRIDGED, ROUTED)
+    site.configure()
+    site.config.write_text(site.config.read_text() + THREE)
+    assert site.galelb("check").returncode == 0
+    site.start()
+
+    assert answers(site, 80) == BOTH
+    for vip in (BRIDGED, ROUTED):
+        assert answers(site, 8080, vip=vip) == {"n1 10.80.0.9", "n2 10.80.0.9"}
+    expected = {
+        "bridged": ("l2_bridge", "ring"),
+        "routed": ("l3_route", "maglev"),
+        "translated": ("l4_nat", "ring"),
+    }
+    assert described(site) == expected
+
+    changed = site.config.read_text().replace('"l2_bridge"', '"l3_route"', 1)
+    site.config.write_text(changed.replace('scheduler = "ring"', "[plugins.ring]", 1))
+    site.balancer.send_signal(signal.SIGHUP)
+    site.wait_for("event=reloaded")
+
+    assert described(site)["bridged"] == ("l3_route", "maglev")
+    assert described(site)["translated"] == ("l4_nat", "maglev")
+    assert answers(site, 8080, vip=BRIDGED) == {"n1 10.80.0.9", "n2 10.80.0.9"}
+    assert answers(site, 80) == BOTH
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
