@@ -45,7 +45,7 @@ _BIND_PAUSE_S = 0.15
 class Options(forwarder.Options):
     """`[plugins.health_grpc]`."""
 
-    max_connections: Annotated[int, Field(ge=1, le=65536)] = 1024
+    max_connections: Annotated[int, Field(ge=1, le=65536)] = 4096
     """Connections of all nodes together."""
     max_connections_per_address: Annotated[int, Field(ge=1, le=65536)] = 32
     """Connections of one node."""
