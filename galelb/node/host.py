@@ -159,7 +159,7 @@ class NodeHost:
         held = {name: interfaces[name] for name in names}
         silent = not self._balancers <= self._wanted.keys()
         if not silent or trio.current_time() >= self._adopt_until:
-            return wishes, ways or held
+            return wishes, ways or (held if wishes.tunnels else {})
         kept = Wishes(vips=frozenset(record.vips), tunnels=frozenset(record.tunnels))
         return Wishes.together([wishes, kept]), held | dict(ways)
 
