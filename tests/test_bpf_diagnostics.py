@@ -52,6 +52,19 @@ def test_a_place_without_code_is_looked_up_in_the_text() -> None:
     assert "the verifier refused p at x.c:7: int c;: bad" == verifier_message("p", log, text)
 
 
+def test_the_folder_that_the_log_leaves_out_is_told() -> None:
+    text = '#line 1 "own/xx.c"\nint a;\n#line 1 "own/x.c"\n\treturn b;'
+    log = ";  @ x.c:1\n1: (71) r0 = 0\nbad\n"
+
+    assert "the verifier refused p at own/x.c:1: return b;: bad" == verifier_message("p", log, text)
+
+
+def test_the_name_of_a_warning_that_is_an_error_is_left_out() -> None:
+    output = "a.c:1:2: error: implicit declaration of 'f' [-Werror,-Wimplicit]\n"
+
+    assert "a.c:1: implicit declaration of 'f'" == clang_message(output)
+
+
 def test_a_verifier_message_needs_no_log() -> None:
     assert "the verifier refused prog: why?" == verifier_message("prog", "")
 

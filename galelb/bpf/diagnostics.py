@@ -7,7 +7,9 @@ import re
 
 __all__ = ["clang_message", "refused_by_environment", "tail", "verifier_message"]
 
-_ERROR = re.compile(r"^(?P<where>[^:\n]+:\d+):\d+: (?:fatal )?error: (?P<what>.*)$", re.MULTILINE)
+_ERROR = re.compile(
+    r"^(?P<where>[^:\n]+:\d+):\d+: (?:fatal )?error: (?P<what>.*?)(?: \[-W.*\])?$", re.MULTILINE
+)
 _LINE = re.compile(r'^#line (\d+) "(.*)"$')
 _SOURCE = re.compile(r"^; (?P<code>.*?)(?: @ (?P<where>\S+:\d+))?$")
 _STATISTICS = re.compile(r"^(processed \d+ insns|verification time|stack depth|HINT: |$)")
@@ -42,7 +44,8 @@ def clang_message(output: str) -> str:
 def verifier_message(program: str, log: str, text: str = "") -> str:
     """Return one sentence: where in C the verifier stopped, and what it said last.
 
-    `text` is the composition: the log of newer kernels tells a place but not what stands there.
+    `text` is the composition: the log of newer kernels tells a place but not what stands there,
+    and names the file without its folder.
     """
     where, code, reason = "", "", ""
     for line in log.splitlines():
@@ -51,7 +54,9 @@ def verifier_message(program: str, log: str, text: str = "") -> str:
             where, code = source["where"] or "", source["code"].strip()
         elif not _STATISTICS.match(line):
             reason = line.strip()
-    code = code or _source_lines(text).get(where, "").strip()
+    lines = _source_lines(text)
+    where = next((full for full in lines if where and f"/{full}".endswith(f"/{where}")), where)
+    code = code or lines.get(where, "").strip()
     place = ": ".join(filter(None, [where, code]))
     return f"the verifier refused {program}{f' at {place}' if place else ''}: {reason or 'why?'}"
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -29,6 +28,13 @@ _PROGRAM = re.compile(r"^int GALE_FN\((\w+)\)\(GALE_CTX \*ctx\)", re.MULTILINE)
 _SLOW = ("icmp", "fragment", "reply", "extensions", "parsed")  # GALE_SLOW_*, bpf/consts.h
 
 
+_PROMISES = {
+    "claims_returns": "return",
+    "selects_node": "select",
+    "translates_icmp": "icmp",
+    "wraps": "wrap",
+}
+"""What else the C defines, by the attribute of the class that says so."""
 _AFTER = ("plugin.h",)
 _PROGRAMS = ("entry.h", "icmp.h", "fragment.h", "reply.h")
 _TRACE = {"GALE_TRACE": 1, "GALE_ICMP_RATE": 1 << 20, "GALE_EVENT_RATE": 0}
@@ -79,7 +85,7 @@ def pipeline(
     CompileError when a forwarder's C cannot be read.
     """
     used = [f for f in forwarders if any(s.forwarder == f.name for s in services.values())]
-    own = [part for forwarder in used for part in _sources(forwarder.source)]
+    own = [part for forwarder in used for part in _sources(forwarder)]
     slow = [*_SLOW, *(name for part in own for name in _PROGRAM.findall(part.text))]
     helpers = [name for f in used for name in f.helper_programs] if context == "xdp" else []
     entries = ["entry", "egress"] if context == "tc" else ["entry"]
@@ -116,18 +122,34 @@ def _shared(name: str) -> Part:
     return Part(f"bpf/{name}", files("galelb_bpf").joinpath(name).read_text())
 
 
-def _sources(source: Path) -> list[Part]:
+def _sources(forwarder: Forwarder) -> list[Part]:
     """Return a forwarder's C after the files beside it that it includes, each once."""
-    folder = source.parent.name
+    source, name = forwarder.source, forwarder.name
     try:
         text = source.read_text()
         included = [
-            Part(f"{folder}/{name}", (source.parent / name).read_text())
-            for name in _INCLUDE.findall(text)
+            Part(f"{name}/{file}", (source.parent / file).read_text())
+            for file in _INCLUDE.findall(text)
         ]
     except OSError as error:
-        raise CompileError(f"{error.filename}: {error.strerror}") from None
-    return [*included, Part(f"{folder}/{source.name}", _INCLUDE.sub("", text))]
+        raise CompileError(f"plugin {name}: {error.filename}: {error.strerror}") from None
+    parts = [*included, Part(f"{name}/{source.name}", _INCLUDE.sub("", text))]
+    _check_functions(forwarder, "".join(part.text for part in parts))
+    return parts
+
+
+def _check_functions(forwarder: Forwarder, text: str) -> None:
+    """The functions that the class promises are called from generated code, which nobody reads."""
+    promised = {
+        "forward": "every forwarder has it",
+        **{f: f"{a} is true" for a, f in _PROMISES.items() if getattr(forwarder, a)},
+    }
+    for function, reason in promised.items():
+        if not re.search(rf"\b{forwarder.name}_{function}\s*\(", text):
+            raise CompileError(
+                f"plugin {forwarder.name}: {forwarder.source.name} defines no"
+                f" {forwarder.name}_{function}() ({reason}); bpf/plugin.h says what it is handed"
+            )
 
 
 def _defines(

@@ -48,6 +48,13 @@ def test_a_c_error_names_the_part_and_its_line(sandbox: Sandbox) -> None:
     assert "program.bpf.c:9: use of undeclared identifier 'nonsense'" == message
 
 
+def test_a_function_that_does_not_exist_is_named_where_it_is_called(sandbox: Sandbox) -> None:
+    program = PROGRAM.replace("value->count += STEP", "value->count += gale_nonsense(STEP)")
+
+    with pytest.raises(CompileError, match=r"^program\.bpf\.c:8: .*'gale_nonsense'"):
+        compile_units([unit(sandbox.pins, program)], sandbox.pins)
+
+
 def test_a_verifier_error_names_the_line_and_keeps_the_log(sandbox: Sandbox) -> None:
     program = PROGRAM.replace("if (value)", "if (1)")
 
