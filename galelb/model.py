@@ -12,6 +12,7 @@ __all__ = [
     "Flow",
     "HealthReport",
     "HealthStatus",
+    "HealthWord",
     "IPAddress",
     "Interface",
     "Metric",
@@ -88,6 +89,19 @@ class HealthReport:
     message: str = ""
     name: str = ""
     weight: int | None = None
+    service: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class HealthWord:
+    """What one health source last said of a node, for people."""
+
+    source: str
+    word: str
+    """serving, not serving or shutting down; of an active check waiting, passed or failed."""
+    age_s: float
+    """Since the report; of an active check since its finding changed."""
+    message: str = ""
     service: str = ""
 
 

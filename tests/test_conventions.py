@@ -26,6 +26,7 @@ SANS_IO = {
     "galelb.health.machine",
     "galelb.health.registry",
     "galelb.health.snapshot",
+    "galelb.health.voices",
     "galelb.packing",
     "galelb.resolve.backoff",
     "galelb.resolve.next_hops",

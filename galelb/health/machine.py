@@ -13,23 +13,31 @@ node; the rules over all voices of a node:
   node without a voice is down;
 - a fall from routable is a failure, unless the node was draining (by the operator or because
   it announced its shutdown) or only our own restart explains the silence.
+
+A *check* is what a source says that looks at nodes itself (`HealthSource.checks`), one word per
+source and node. It can only bar a node, and so needs no time-out:
+
+- a failed check takes the node down, whatever the node says of itself;
+- a node that has to report (it is not configured) stays down without a voice, however well its
+  checks go: only the node knows that it wants traffic;
+- a check that has not spoken yet keeps a node from becoming routable, but takes no node down;
+- a check keeps its last word until its source says something else, gives the node up, or is no
+  longer in use. If the source hangs, that is no fault of the nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 
-from galelb.model import HealthReport, HealthStatus, Node, NodeRecord, NodeState
+from galelb.health.voices import MAX_TEXT, Check, Voice, check_word, plain_text, voice_word
+from galelb.model import HealthReport, HealthStatus, HealthWord, Node, NodeRecord, NodeState
 
-__all__ = ["HealthSettings", "NodeMachine", "Voice", "plain_text"]
+__all__ = ["MAX_TEXT", "MAX_VOICES", "HealthSettings", "NodeMachine", "plain_text"]
 
 MAX_VOICES = 16
 """Per node; the stalest is forgotten for a new one, so a babbling node costs only itself."""
-
-MAX_TEXT = 200
-"""Characters kept of a text that a node sent."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,23 +49,6 @@ class HealthSettings:
     black_list_after_fails: int = 5
     """-1 turns the black list off."""
     black_list_expiry: float = 300.0
-
-
-@attrs.define(kw_only=True)
-class Voice:
-    """What one source last said about one service of the node."""
-
-    status: HealthStatus
-    heard_at: float
-    streak: int = 0
-    """Serving reports in a row."""
-    message: str = ""
-
-
-def plain_text(text: str) -> str:
-    """Return foreign text made safe to print: one line, printable, bounded."""
-    line = " ".join(text[: 2 * MAX_TEXT].split())
-    return "".join(c if c.isprintable() else "?" for c in line)[:MAX_TEXT]
 
 
 @attrs.define(kw_only=True)
@@ -81,6 +72,8 @@ class NodeMachine:
     carried: int = 0
     """Reports in a row from before our restart."""
     voices: dict[tuple[str, str], Voice] = attrs.Factory(dict)
+    checks: dict[str, Check] = attrs.Factory(dict)
+    """By source; with those that have not spoken yet."""
 
     def record(self) -> NodeRecord:
         """Return the node as others see it."""
@@ -125,13 +118,53 @@ class NodeMachine:
             self.announced = False
         self._judge(now, "no report")
 
+    def check(self, report: HealthReport, now: float) -> None:
+        """Apply what a check found; any other status than serving means that it failed."""
+        passed, message = report.status is HealthStatus.SERVING, plain_text(report.message)
+        known = self.checks.get(report.source)
+        if known is None or known.passed is not passed:
+            self.checks[report.source] = Check(passed=passed, since=now, message=message)
+        else:
+            known.message = message
+        self._judge_again(now)
+
+    def expect(self, checkers: Collection[str], now: float) -> None:
+        """Wait for the word of these checks, and forget those of all others."""
+        gone = [source for source in self.checks if source not in checkers]
+        for source in gone:
+            del self.checks[source]
+        for source in checkers:
+            self.checks.setdefault(source, Check(since=now))
+        if gone:
+            self._judge_again(now)
+
     def lost(self, source: str, reason: str, now: float) -> None:
-        """Forget what `source` said; it has lost the node."""
+        """Forget what `source` said; it has lost the node, or has nothing to check of it."""
         mine = [key for key in self.voices if key[0] == source]
         for key in mine:
             del self.voices[key]
+        if self.checks.pop(source, None) is not None:
+            self._judge_again(now)
         if mine:
             self._judge(now, plain_text(reason) or "connection closed")
+
+    def unused(self, source: str, now: float) -> None:
+        """Forget what `source` said: the operator does without it, which blames no node."""
+        mine = [key for key in self.voices if key[0] == source]
+        for key in mine:
+            del self.voices[key]
+        if not mine or self.state is NodeState.BLACKLISTED:
+            return
+        if self.voices or self.node.static or self._objection():
+            self._judge(now, "")
+        else:
+            self._down(now, f"no report: {source} is no longer in use", blameless=True)
+
+    def words(self, now: float) -> tuple[HealthWord, ...]:
+        """Return the last word of every source, in the order in which they began to speak."""
+        said = [voice_word(key, voice, now) for key, voice in self.voices.items()]
+        found = [check_word(source, check, now) for source, check in self.checks.items()]
+        return (*said, *found)
 
     def deadline(self) -> float | None:
         """Return when `advance` has something to do next, or None."""
@@ -159,25 +192,51 @@ class NodeMachine:
         if self.state is NodeState.BLACKLISTED:
             return
         voices = list(self.voices.values())
-        bad = [v for v in voices if v.status is HealthStatus.NOT_SERVING]
-        if bad:
-            self._down(now, f"not serving: {bad[0].message}" if bad[0].message else "not serving")
+        if objection := self._objection():
+            self._down(now, objection)
         elif self.node.static:
-            self._enter(NodeState.ROUTABLE, "configured", now)
+            self._judge_static(now)
         elif not voices:
             if self.adopted_until is None:
                 self._down(now, silence)
         elif self.state is not NodeState.ROUTABLE:
             self._judge_rise(now, voices)
 
+    def _judge_again(self, now: float) -> None:
+        """Judge after a check changed; a node that is silent anyway keeps its reason."""
+        if self.voices or self.node.static or self._objection():
+            self._judge(now, "no report")
+
+    def _objection(self) -> str:
+        """Return why the node must not get traffic, "" if nobody says that."""
+        for source, check in self.checks.items():
+            if check.passed is False:
+                return f"{source}: {check.message or 'failed'}"
+        for voice in self.voices.values():
+            if voice.status is HealthStatus.NOT_SERVING:
+                return f"not serving: {voice.message}" if voice.message else "not serving"
+        return ""
+
+    def _awaited(self) -> str:
+        """Return the checks that a node which is not routable has to wait for."""
+        return ", ".join(source for source, check in self.checks.items() if check.passed is None)
+
+    def _judge_static(self, now: float) -> None:
+        if self.state is not NodeState.ROUTABLE and (awaited := self._awaited()):
+            self._enter(NodeState.PROBATION, f"waiting for {awaited}", now)
+        else:
+            self._enter(NodeState.ROUTABLE, "configured", now)
+
     def _judge_rise(self, now: float, voices: list[Voice]) -> None:
         needed = self.settings.checks_before_routing
         if any(v.status is HealthStatus.SHUTTING_DOWN for v in voices):
             self._down(now, "shutting down")
-        elif self.reports >= needed:
-            self._enter(NodeState.ROUTABLE, "serving", now)
-        else:
+        elif self.reports < needed:
             self._enter(NodeState.PROBATION, f"{self.reports} of {needed} reports in a row", now)
+        elif awaited := self._awaited():
+            self._enter(NodeState.PROBATION, f"waiting for {awaited}", now)
+        else:
+            self._enter(NodeState.ROUTABLE, "serving", now)
 
     def _down(self, now: float, reason: str, *, blameless: bool = False) -> None:
         blameless = blameless or self.operator_draining or self.announced or self.node.static
@@ -209,7 +268,7 @@ class NodeMachine:
             yield self.adopted_until
         if self.state is NodeState.BLACKLISTED:
             yield self.since + settings.black_list_expiry
-        elif self.state is NodeState.PROBATION and not self.voices and self.adopted_until is None:
+        elif self._forgotten:
             yield self.since + settings.checks_timeout
         elif self.state is NodeState.ROUTABLE and self.failures:
             yield self.since + settings.black_list_expiry
@@ -229,15 +288,24 @@ class NodeMachine:
         seconds = f"{settings.checks_timeout:g} s"
         if self.adopted_until is not None and self.adopted_until <= at:
             self._end_adoption(at, f"no report within {seconds} after the balancer's start")
-        elif stale or (self.state is NodeState.PROBATION and not self.voices):
+        elif stale or self._forgotten:
             self._judge(at, f"no report for {seconds}")
+
+    @property
+    def _forgotten(self) -> bool:
+        """Whether it is on probation, must report, and does not."""
+        return (
+            self.state is NodeState.PROBATION
+            and not self.voices
+            and not self.node.static
+            and self.adopted_until is None
+        )
 
     def _leave_black_list(self, at: float) -> None:
         self.failures = 0
         needed = self.settings.checks_before_routing
         self._enter(NodeState.PROBATION, f"black list expired, {needed} reports needed", at)
-        if self.voices:
-            self._judge(at, "")
+        self._judge_again(at)
 
     def _end_adoption(self, at: float, reason: str) -> None:
         self.adopted_until = None

@@ -7,7 +7,7 @@ the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ import attrs
 from galelb.errors import GaleError
 from galelb.health.machine import HealthSettings, NodeMachine, plain_text
 from galelb.health.snapshot import adopt, describe
-from galelb.model import HealthReport, IPAddress, Node, NodeRecord, NodeState
+from galelb.model import HealthReport, HealthWord, IPAddress, Node, NodeRecord, NodeState
 
 __all__ = ["MAX_WEIGHT", "HealthSettings", "NoSuchNodeError", "NodeHealth", "TooManyNodesError"]
 
@@ -31,11 +31,22 @@ class NoSuchNodeError(GaleError):
 
 
 class NodeHealth:
-    """All nodes of one balancer."""
+    """All nodes of one balancer.
 
-    def __init__(self, settings: HealthSettings, *, max_nodes: int = 1024) -> None:
+    `checkers` are the names of the sources that look at nodes themselves; their reports are
+    checks (see `galelb.health.machine`), and a new node waits for the word of each.
+    """
+
+    def __init__(
+        self,
+        settings: HealthSettings,
+        *,
+        max_nodes: int = 1024,
+        checkers: Collection[str] = (),
+    ) -> None:
         self._settings = settings
         self._max_nodes = max_nodes
+        self._checkers = tuple(checkers)
         self._machines: dict[IPAddress, NodeMachine] = {}
         self._records: dict[IPAddress, NodeRecord] = {}
         self._dues: dict[IPAddress, float] = {}
@@ -49,7 +60,7 @@ class NodeHealth:
     # what sources and configuration say
 
     def add_static(self, node: Node, now: float) -> NodeRecord:
-        """Add a configured node; routable at once, never times out.
+        """Add a configured node; routable at once, or once the checks passed; never times out.
 
         It still obeys a health source that says "not serving" or "shutting down". A node known
         under this address (adopted, or joined by itself) keeps what the operator set.
@@ -67,7 +78,12 @@ class NodeHealth:
 
         Raises:
             TooManyNodesError: the node is unknown and the registry is full.
+            NoSuchNodeError: the node is unknown and this is a check, which brings no nodes.
         """
+        if report.source in self._checkers:
+            machine = self._known(report.address, now)
+            machine.check(report, self._now)
+            return machine.record()
         machine = self._touch(report.address, now)
         if machine is None:
             machine = self._add(Node(address=report.address), now)
@@ -84,6 +100,21 @@ class NodeHealth:
         machine = self._touch(address, now)
         if machine is not None:
             machine.lost(source, reason, self._now)
+
+    def unused(self, source: str, now: float) -> None:
+        """Forget what a source said of any node: it is no longer in use."""
+        for address in self._machines:
+            machine = self._touch(address, now)
+            assert machine is not None
+            machine.unused(source, self._now)
+
+    def use_checkers(self, checkers: Collection[str], now: float) -> None:
+        """Heed these checks from now on, and forget what others found."""
+        self._checkers = tuple(checkers)
+        for address in self._machines:
+            machine = self._touch(address, now)
+            assert machine is not None
+            machine.expect(self._checkers, self._now)
 
     def set_neighbour(self, address: IPAddress, mac: str | None, now: float) -> None:
         """Set the MAC address of the next hop, None = unresolved; unknown nodes are ignored."""
@@ -164,6 +195,11 @@ class NodeHealth:
         self._refresh()
         return self._records.get(address)
 
+    def words(self, address: IPAddress, now: float) -> tuple[HealthWord, ...]:
+        """Return the last word of every source about a node; none for an unknown node."""
+        machine = self._machines.get(address)
+        return () if machine is None else machine.words(max(self._now, now))
+
     def take_changes(self) -> list[tuple[NodeRecord | None, NodeRecord]]:
         """Return (old, new) of each node that differs since the last call; old None = new node.
 
@@ -211,6 +247,7 @@ class NodeHealth:
                 problems.append(f"node {machine.node.address} not adopted: {self._full()}")
             else:
                 self._note(machine.node.address, None)
+                machine.expect(self._checkers, self._now)
                 self._machines[machine.node.address] = machine
         return tuple(problems)
 
@@ -248,6 +285,7 @@ class NodeHealth:
             self._make_room(node.address)
         self._note(node.address, None)
         machine = NodeMachine(settings=self._settings, node=node, since=self._now)
+        machine.expect(self._checkers, self._now)
         self._machines[node.address] = machine
         return machine
 

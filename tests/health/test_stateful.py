@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from galelb.health import HealthSettings, NodeHealth, TooManyNodesError
+from galelb.health import HealthSettings, NodeHealth, NoSuchNodeError, TooManyNodesError
 from galelb.model import HealthReport, HealthStatus, Node, NodeState
 
 NEEDED, TIMEOUT, FAILS, EXPIRY, MAX_NODES = 3, 5.0, 2, 30.0, 3
@@ -21,16 +21,18 @@ SETTINGS = HealthSettings(
 ADDRESSES = [ip_address(f"10.0.0.{number}") for number in range(1, 5)]
 addresses = st.sampled_from(ADDRESSES)
 sources = st.sampled_from(["grpc", "http"])
+CHECKER = "probe"
 
 
 class Registry(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.health = NodeHealth(SETTINGS, max_nodes=MAX_NODES)
+        self.health = NodeHealth(SETTINGS, max_nodes=MAX_NODES, checkers=[CHECKER])
         self.now = 0.0
         self.adopted_at = float("-inf")
         self.heard = {}  # (address, source) -> [(time, status)]
         self.served = {}  # (address, source) -> times, whether or not the source lost the node
+        self.found = {}  # address -> whether its check passed
         self.seen = {}  # what a reader of the changes knows
         self.black_listed = {}  # address -> when it was first seen so
         self.static = set()
@@ -54,6 +56,24 @@ class Registry(RuleBasedStateMachine):
         assert record == self.health.get(address)
         if status is HealthStatus.NOT_SERVING:
             assert record.state in (NodeState.DOWN, NodeState.BLACKLISTED)
+
+    @rule(address=addresses, status=st.sampled_from(HealthStatus))
+    def look(self, address, status):
+        report = HealthReport(source=CHECKER, address=address, status=status)
+        try:
+            record = self.health.report(report, self.now)
+        except NoSuchNodeError:
+            assert self.health.get(address) is None
+            return
+        self.found[address] = status is HealthStatus.SERVING
+        if not self.found[address]:
+            assert record.state in (NodeState.DOWN, NodeState.BLACKLISTED)
+
+    @rule(address=addresses)
+    def have_nothing_to_check(self, address):
+        self.health.lost(CHECKER, address, "nothing to check", self.now)
+        if self.health.get(address) is not None:
+            self.found[address] = True
 
     @rule(address=addresses, source=sources, count=st.integers(1, 5))
     def serve(self, address, source, count):
@@ -89,10 +109,11 @@ class Registry(RuleBasedStateMachine):
     def restart(self):
         data = json.loads(json.dumps(self.health.snapshot(self.now)))
         before = self.health.records()
-        self.health = NodeHealth(SETTINGS, max_nodes=MAX_NODES)
+        self.health = NodeHealth(SETTINGS, max_nodes=MAX_NODES, checkers=[CHECKER])
         self.now += 1000.0
         self.adopted_at = self.now
         self.heard.clear()
+        self.found.clear()
         self.seen.clear()
         self.black_listed.clear()
         assert self.health.restore(data, self.now) == ()
@@ -106,6 +127,7 @@ class Registry(RuleBasedStateMachine):
     def forget(self, address):
         self.static.discard(address)
         self.black_listed.pop(address, None)
+        self.found.pop(address, None)
         for said in (self.heard, self.served):
             for key in [key for key in said if key[0] == address]:
                 del said[key]
@@ -165,6 +187,7 @@ class Registry(RuleBasedStateMachine):
             }
             fresh = [status for at, status in last.values() if self.now < at + TIMEOUT]
             assert HealthStatus.NOT_SERVING not in fresh
+            assert self.found.get(record.node.address) is not False
             assert fresh or record.node.static or self.adopting()
             if not record.node.static and self.adopted_at == float("-inf"):
                 assert self.distinct_serving_reports(record.node.address) >= NEEDED
@@ -173,10 +196,13 @@ class Registry(RuleBasedStateMachine):
         return max(len(times) for (key, _), times in self.served.items() if key == address)
 
     @invariant()
-    def a_configured_node_is_never_on_probation_or_black_listed(self):
+    def a_configured_node_waits_for_its_check_only_and_is_never_black_listed(self):
         for record in self.health.records():
             if record.node.static:
-                assert record.state in (NodeState.ROUTABLE, NodeState.DOWN)
+                waits = record.state is NodeState.PROBATION
+                assert waits is record.reason.startswith(f"waiting for {CHECKER}")
+                assert not waits or record.node.address not in self.found
+                assert record.state is not NodeState.BLACKLISTED
                 assert record.failures == 0
 
 

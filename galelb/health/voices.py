@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What health sources said of a node: reports of its own, and what active checks found."""
+
+from __future__ import annotations
+
+import attrs
+
+from galelb.model import HealthStatus, HealthWord
+
+__all__ = ["MAX_TEXT", "Check", "Voice", "check_word", "plain_text", "voice_word"]
+
+MAX_TEXT = 200
+"""Characters kept of a text that a node sent."""
+
+
+@attrs.define(kw_only=True)
+class Voice:
+    """What one source last said about one service of the node."""
+
+    status: HealthStatus
+    heard_at: float
+    streak: int = 0
+    """Serving reports in a row."""
+    message: str = ""
+
+
+@attrs.define(kw_only=True)
+class Check:
+    """What a source that looks at the node itself found last."""
+
+    passed: bool | None = None
+    """None = it has not looked yet."""
+    since: float
+    message: str = ""
+
+
+def plain_text(text: str) -> str:
+    """Return foreign text made safe to print: one line, printable, bounded."""
+    line = " ".join(text[: 2 * MAX_TEXT].split())
+    return "".join(c if c.isprintable() else "?" for c in line)[:MAX_TEXT]
+
+
+def voice_word(key: tuple[str, str], voice: Voice, now: float) -> HealthWord:
+    """Return what a voice said, for people; `key` is its (source, service)."""
+    return HealthWord(
+        source=key[0],
+        service=key[1],
+        word=_WORDS[voice.status],
+        message=voice.message,
+        age_s=now - voice.heard_at,
+    )
+
+
+def check_word(source: str, check: Check, now: float) -> HealthWord:
+    """Return what a check found, for people."""
+    return HealthWord(
+        source=source,
+        word=_FINDINGS[check.passed],
+        message=check.message,
+        age_s=now - check.since,
+    )
+
+
+_WORDS = {
+    HealthStatus.SERVING: "serving",
+    HealthStatus.NOT_SERVING: "not serving",
+    HealthStatus.SHUTTING_DOWN: "shutting down",
+}
+_FINDINGS = {None: "waiting", True: "passed", False: "failed"}
