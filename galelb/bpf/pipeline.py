@@ -81,13 +81,14 @@ def pipeline(
 ) -> Pipeline:
     """Return the composition for these services by id and the forwarders in use.
 
-    With `trace` the programs note the steps of each packet in the map gale_trace. Raises
-    CompileError when a forwarder's C cannot be read.
+    With `trace` the programs note the steps of each packet in the map gale_trace, and there are
+    no helper programs. Raises CompileError when a forwarder's C cannot be read.
     """
     used = [f for f in forwarders if any(s.forwarder == f.name for s in services.values())]
     own = [part for forwarder in used for part in _sources(forwarder)]
     slow = [*_SLOW, *(name for part in own for name in _PROGRAM.findall(part.text))]
-    helpers = [name for f in used for name in f.helper_programs] if context == "xdp" else []
+    no_helpers = trace or context != "xdp"
+    helpers = [] if no_helpers else [name for f in used for name in f.helper_programs]
     entries = ["entry", "egress"] if context == "tc" else ["entry"]
     tails = {index: f"gale_{context}_{name}" for index, name in enumerate(slow)}
     names = [*(f"gale_{context}_{name}" for name in entries), *tails.values(), *helpers]
