@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drain": ("galelb.commands.status:drain_command", "Send a node no new flows."),
     "undrain": ("galelb.commands.status:undrain_command", "Send a node new flows again."),
     "weight": ("galelb.commands.status:weight_command", "Set the weight of a node."),
+    "trace": (
+        "galelb.commands.trace:trace_command",
+        "Tell why packets go where they go.",
+    ),
     "lab": ("galelb.lab.command:lab_group", "A whole network of balancers on this machine."),
     "detach": ("galelb.commands.run:detach_command", "Remove what a dead balancer left behind."),
 }
