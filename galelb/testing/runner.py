@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
 import attrs
 
@@ -25,6 +24,7 @@ from galelb.packing import address_words, network_port
 from galelb.services import accepts
 from galelb.tables import pack, slots_needed
 from galelb.tables.maglev import build_table
+from galelb.testing.counters import Counters, name_of
 from galelb.testing.dissect import describe
 from galelb.testing.kernel import Sandbox
 from galelb.testing.packets import ETHERNET
@@ -36,6 +36,9 @@ TABLE_SIZE = 1009
 TABLE_SEED = 7
 """Seed of the node hash, and size of the tables above: the model needs them."""
 MAX_NODES = 64
+IPV6 = 6
+PAGE_MTU = 3400
+"""Frames of a larger MTU lie in several pages, which programs must be loaded for."""
 
 
 class Verdict(enum.Enum):
@@ -72,10 +75,11 @@ class Outcome:
 
 
 class PacketRunner:
-    """A forwarder's programs, loaded, over maps that are filled as a control plane would.
+    """Forwarders' programs, loaded, over maps that are filled as a control plane would.
 
-    Nothing changes by itself: all next hops are known and valid, nodes and services are what
-    the test says. A context manager; the sandbox must outlive it.
+    Services name their forwarder; one that is not among `forwarders` is an error. Nothing
+    changes by itself: all next hops are known and valid, nodes and services are what the test
+    says. A context manager; the sandbox must outlive it.
     """
 
     def __init__(
@@ -83,22 +87,33 @@ class PacketRunner:
         sandbox: Sandbox,
         world: World,
         services: Sequence[Service],
-        forwarder: Forwarder,
-        *,
+        *forwarders: Forwarder,
         context: Context = "xdp",
+        table_size: int = TABLE_SIZE,
     ) -> None:
         self.sandbox = sandbox
         self.world = world
         self.services = dict(enumerate(services, 1))
-        self.forwarder = forwarder
+        self.forwarders = {one.name: one for one in forwarders}
+        missing = {service.forwarder for service in services} - self.forwarders.keys()
+        assert not missing, f"services use forwarders that the runner was not given: {missing}"
         self.context = context
+        self.table_size = table_size
         contexts: tuple[Context, ...] = ("xdp",) if context == "xdp" else ("xdp", "tc")
         self.pipelines = {each: self._pipeline(each) for each in contexts}
         self.compiled = self._compile()
         self._maps = open_maps(self.compiled.maps)
         self._fds: dict[str, int] = {}
+        self._counters = Counters(self._maps["gale_service_stats"])
+        self._numbers = {_mac_bytes(node.mac): node.index for node in world.nodes}
+        self._ways = {_mac_bytes(i.mac): i.name for i in (world.public, world.private)}
         self.tables: dict[int, list[TestNode]] = {}
         """What each slot of a service's lookup table names."""
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """The first forwarder; often the only one."""
+        return next(iter(self.forwarders.values()))
 
     @property
     def maps(self) -> Mapping[str, PinnedMap]:
@@ -128,24 +143,25 @@ class PacketRunner:
         room = max(16, len(self.services) + 1)
         return pipeline(
             services=self.services,
-            forwarders=[self.forwarder],
+            forwarders=list(self.forwarders.values()),
             host=self.world.host,
             limits=Limits(
                 max_services=room,
-                max_nodes=MAX_NODES,
-                max_next_hops=128,
-                max_slots=slots_needed(TABLE_SIZE, room),
+                max_nodes=max(MAX_NODES, len(self.world.nodes) + 1),
+                max_next_hops=2 * max(MAX_NODES, len(self.world.nodes)),
+                max_slots=slots_needed(self.table_size, room),
                 event_bytes=4096,
-                table_size=TABLE_SIZE,
+                table_size=self.table_size,
             ),
             table_seed=TABLE_SEED,
             context=context,
         )
 
     def _compile(self) -> Compiled:
-        pins = self.sandbox.pins
+        pins, frags = self.sandbox.pins, self.world.private.mtu > PAGE_MTU
+        salt = "-frags" if frags else ""
         units = [
-            Unit(compose(pipe.parts, pipe.defines, pins, context), pipe.functions)
+            Unit(compose(pipe.parts, pipe.defines, pins, context + salt), pipe.functions, frags)
             for context, pipe in self.pipelines.items()
         ]
         return compile_units(units, pins)
@@ -158,7 +174,10 @@ class PacketRunner:
         if keys := service_keys(self.services):
             self.maps["gale_service_keys"].update(keys)
         for number, service in self.services.items():
-            nodes = [n for n in self.world.nodes if accepts(service, n.address)]
+            any_family = self.forwarder.any_family
+            nodes = [
+                n for n in self.world.nodes if accepts(service, n.address, any_family=any_family)
+            ]
             self.set_table(number, nodes)
 
     def restore(self) -> None:
@@ -169,32 +188,47 @@ class PacketRunner:
         for index, (interface, mac) in enumerate(self.world.hosts, self.first_host):
             self.set_next_hop(index, interface, mac)
 
+    def eligible(self, service_id: int) -> list[TestNode]:
+        """Return the nodes that may serve a service, by its configuration and its forwarder."""
+        service = self.services[service_id]
+        any_family = self.forwarders[service.forwarder].any_family
+        return [n for n in self.world.nodes if accepts(service, n.address, any_family=any_family)]
+
     @property
     def first_host(self) -> int:
         """Index of the first next hop that leads to clients; the gateway's."""
         return len(self.world.nodes) + 1
 
-    def view(self) -> ForwardingView:
-        """Return what the forwarder plans from."""
+    def view(self, forwarder: Forwarder | None = None) -> ForwardingView:
+        """Return what a forwarder plans from; that of the first one unless another is named."""
+        name = (forwarder or self.forwarder).name
+        services = {n: s for n, s in self.services.items() if s.forwarder == name}
         nodes = {n.index: PlannedNode(index=n.index, address=n.address) for n in self.world.nodes}
-        return ForwardingView(services=self.services, nodes=nodes, host=self.world.host)
+        return ForwardingView(services=services, nodes=nodes, host=self.world.host)
 
     def replan(self) -> None:
-        """Write what the forwarder's own maps shall hold."""
-        for name, entries in self.forwarder.plan(self.view(), self.maps).items():
-            self.maps[name].update(entries)
+        """Write what the forwarders' own maps shall hold."""
+        for forwarder in self.forwarders.values():
+            for name, entries in forwarder.plan(self.view(forwarder), self.maps).items():
+                self.maps[name].update(entries)
 
     def set_node(
         self, node: TestNode, flags: NodeFlag = NodeFlag.PRESENT, *, next_hop: int | None = None
     ) -> None:
-        """Write a node; its next hop is its own unless another is given."""
+        """Write a node; its next hop is its own unless another is given. No flags: it left."""
+        family = NodeFlag.IPV6 if node.address.version == IPV6 else NodeFlag(0)
+        words = address_words(node.address)
         leaf = {
-            "addr": address_words(node.address),
+            "addr": words,
             "next_hop": node.index if next_hop is None else next_hop,
-            "flags": int(flags),
+            "flags": int(flags | family),
             "option": 0,
         }
         self.maps["gale_nodes"].set(node.index, leaf)
+        if flags:
+            self.maps["gale_node_addresses"].set({"addr": words}, node.index)
+        else:
+            self.maps["gale_node_addresses"].delete({"addr": words})
 
     def set_next_hop(
         self,
@@ -217,14 +251,17 @@ class PacketRunner:
         key = {"ifindex": interface.ifindex, "dst": _mac_bytes(mac), "pad": 0}
         self.maps["gale_next_hop_index"].set(key, index)
 
-    def set_table(self, service_id: int, nodes: Sequence[TestNode]) -> None:
-        """Give a service a lookup table of these nodes, evenly; none = no routable node."""
+    def set_table(
+        self, service_id: int, nodes: Sequence[TestNode], weights: Sequence[int] = ()
+    ) -> None:
+        """Give a service a lookup table of these nodes; none = no routable node."""
         service = self.services[service_id]
         first = NO_TABLE
         self.tables.pop(service_id, None)
         if nodes:
-            first = (service_id - 1) * slots_needed(TABLE_SIZE, 1)
-            table = build_table([(str(n.address), 1) for n in nodes], TABLE_SIZE, 0)
+            first = (service_id - 1) * slots_needed(self.table_size, 1)
+            shares = zip(nodes, weights or [1] * len(nodes), strict=True)
+            table = build_table([(str(n.address), w) for n, w in shares], self.table_size, 0)
             packed = pack(table, [n.index for n in nodes])
             self.tables[service_id] = [nodes[position] for position in table]
             self.maps["gale_slots"].mmap()[first * 8 : first * 8 + len(packed)] = packed
@@ -248,16 +285,25 @@ class PacketRunner:
         return self
 
     def run(self, data: bytes, ingress: str = PUBLIC) -> Outcome:
-        """Run one frame that arrives on an interface, and count what happened."""
-        before = self.read_counts()
-        result = self.run_raw(data, ingress)
-        counts = self.read_counts()
-        changed = [n for n, count in counts.items() if count != before.get(n, 0)]
-        assert len(changed) <= 1, f"counted as {[self._name(n) for n in changed]}"
+        """Run one frame that arrives on an interface, and tell how it was counted."""
+        return self.run_all([(data, ingress)])[0]
+
+    def run_all(self, frames: Iterable[tuple[bytes, str]]) -> list[Outcome]:
+        """Run frames with their interfaces, one after the other, and return their outcomes."""
+        return self.sandbox.run(lambda: [self.run_inside(*frame) for frame in frames])
+
+    def run_inside(self, data: bytes, ingress: str = PUBLIC) -> Outcome:
+        """Run one frame as `run` does, in this very thread: in the sandbox's namespace."""
+        self._counters.start()
+        result = self.run_here(data, ingress)
+        changed = self._counters.changed()
+        assert len(changed) <= 1, f"counted as {[name_of(n) for n in changed]}"
         assert changed, f"not counted: verdict {result.verdict} {describe(result.data)}"
         service, reason = divmod(changed[0], len(Reason))
+        verdict = VERDICTS[self.context].get(result.verdict)
+        assert verdict, f"verdict {result.verdict} is none of {self.context}"
         return Outcome(
-            verdict=VERDICTS[self.context][result.verdict],
+            verdict=verdict,
             reason=Reason(reason),
             service=service,
             node=self._node_of(result.data),
@@ -289,25 +335,11 @@ class PacketRunner:
         result = run_xdp(self._fds[function], data, repeat=repeat)
         return result.verdict, result.data
 
-    def read_counts(self) -> dict[int, int]:
-        """Return packets by service id times len(Reason) plus reason."""
-        found = self.maps["gale_service_stats"].items()
-        counted = ((n, sum(leaf["packets"] for leaf in leaves)) for n, leaves in found)
-        return {n: count for n, count in counted if count}
-
-    def _name(self, number: int) -> str:
-        service, reason = divmod(number, len(Reason))
-        return f"{Reason(reason).name} of service {service}"
-
     def _node_of(self, data: bytes) -> int:
-        numbers = {_mac_bytes(n.mac): n.index for n in self.world.nodes}
-        return numbers.get(data[:6], 0)
+        return self._numbers.get(data[:6], 0)
 
     def _out(self, data: bytes) -> str:
-        by_source: dict[bytes, Any] = {
-            _mac_bytes(i.mac): i.name for i in (self.world.public, self.world.private)
-        }
-        return str(by_source.get(data[6:12], "")) if len(data) >= ETHERNET else ""
+        return self._ways.get(data[6:12], "") if len(data) >= ETHERNET else ""
 
 
 def _mac_bytes(mac: str) -> bytes:

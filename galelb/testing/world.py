@@ -30,14 +30,14 @@ PUBLIC_MAC, PRIVATE_MAC = "02:00:00:00:00:1b", "02:00:00:00:00:1c"
 GATEWAY_MAC = "02:00:00:00:00:fe"
 LOCAL_MAC = "02:00:00:00:00:aa"
 GATEWAYS = {4: "192.0.2.254", 6: "2001:db8:2::fe"}
-LOCAL_CLIENTS = {4: "10.0.0.50", 6: "fd00::50"}
+LOCAL_CLIENTS = {4: "10.0.0.250", 6: "fd00::250"}
 """A client on the private network, beside the nodes."""
 OWN = {
     PUBLIC: ("192.0.2.1/24", "2001:db8:2::1/64"),
     PRIVATE: ("10.0.0.1/24", "fd00::1/64"),
 }
 HURRY = 6
-"""With `hurry`, seconds of options are divided by two to the power of this."""
+"""With `hurry`, seconds of options are divided by two to the power of this; `calm` multiplies."""
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 
 
@@ -71,11 +71,14 @@ class World:
         return self.public if name == self.public.name else self.private
 
 
-def build_world(sandbox: Sandbox, *, nodes: int = 3, mtu: int = 1500, hurry: bool = False) -> World:
+def build_world(
+    sandbox: Sandbox, *, nodes: int = 3, mtu: int = 1500, hurry: bool = False, calm: bool = False
+) -> World:
     """Make two interfaces with routes and permanent neighbours in the sandbox's namespace.
 
-    Everything that is not on a link goes to a gateway on the public one. With `hurry` flows
-    age 64 times faster than the clock.
+    Everything that is not on a link goes to a gateway on the public one. `nodes` of each family
+    (up to 100). With `hurry` flows and fragments age 64 times faster than the clock, with `calm`
+    64 times slower.
     """
     indexes = {}
     for name, mac in ((PUBLIC, PUBLIC_MAC), (PRIVATE, PRIVATE_MAC)):
@@ -93,7 +96,7 @@ def build_world(sandbox: Sandbox, *, nodes: int = 3, mtu: int = 1500, hurry: boo
         public=interfaces[0],
         private=interfaces[1],
         nodes=made,
-        host=_host(sandbox, interfaces[0], interfaces[1], hurry),
+        host=_host(sandbox, interfaces[0], interfaces[1], HURRY * (hurry - calm)),
     )
 
 
@@ -137,8 +140,7 @@ def _nodes(count: int) -> tuple[TestNode, ...]:
     return tuple(made)
 
 
-def _host(sandbox: Sandbox, public: Interface, private: Interface, hurry: bool) -> HostView:
+def _host(sandbox: Sandbox, public: Interface, private: Interface, hurry: int) -> HostView:
     host = sandbox.run(host_view, private, public, 0x1234_5678_9ABC_DEF1)
-    if not hurry:
-        return host
-    return attrs.evolve(host, tick_shift=host.tick_shift - HURRY, hz=host.hz >> HURRY)
+    hz = host.hz >> hurry if hurry > 0 else host.hz << -hurry
+    return attrs.evolve(host, tick_shift=host.tick_shift - hurry, hz=hz)

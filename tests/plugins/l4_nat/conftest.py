@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import Any
 
+import attrs
 import pytest
 from galelb_plugins.l4_nat.codec import slice_from_leaf
 from galelb_plugins.l4_nat.entries import EntryTable
@@ -15,34 +16,25 @@ from galelb_plugins.l4_nat.layout import layout
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
 
-from galelb.errors import GaleError
 from galelb.forwarder import ForwardingView, HostView, PlannedNode
 from galelb.model import Interface, Protocol, Service
 from galelb.testing.cases import Play
 from galelb.testing.fake_maps import FakeMap
 from galelb.testing.kernel import Sandbox
 from galelb.testing.runner import PacketRunner
+from galelb.testing.services import Runners, make_services
 from galelb.testing.world import build_world
 
-VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
+
+def _same_port(version: int) -> Service:
+    name = f"same{version}"
+    service = make_services("l4_nat")[f"tcp{version}"]
+    return attrs.evolve(service, name=name, port=443, target_port=443)
 
 
-def _service(name: str, port: int, protocol: Protocol, version: int, **more: Any) -> Service:
-    values = {"target_port": port + 8000, "forwarder": "l4_nat"} | more
-    return Service(name=name, vip=ip_address(VIPS[version]), port=port, protocol=protocol, **values)
-
-
-SERVICES = {
-    "tcp4": _service("tcp4", 80, Protocol.TCP, 4),
-    "udp4": _service("udp4", 53, Protocol.UDP, 4),
-    "tcp6": _service("tcp6", 80, Protocol.TCP, 6),
-    "udp6": _service("udp6", 53, Protocol.UDP, 6),
-    "same4": _service("same4", 443, Protocol.TCP, 4, target_port=443),
-    "same6": _service("same6", 443, Protocol.TCP, 6, target_port=443),
-    "vlan4": _service("vlan4", 81, Protocol.TCP, 4, vlan=5),
-    "vlan6": _service("vlan6", 81, Protocol.UDP, 6, vlan=5),
-    "empty4": _service("empty4", 82, Protocol.TCP, 4, nodes=(ip_address("10.9.9.9"),)),
-    "empty6": _service("empty6", 82, Protocol.UDP, 6, nodes=(ip_address("fd09::9"),)),
+SERVICES = make_services("l4_nat", target_offset=8000) | {
+    "same4": _same_port(4),
+    "same6": _same_port(6),
 }
 
 
@@ -110,12 +102,11 @@ def machine() -> type[Machine]:
     return Machine
 
 
-class Runners:
+class NatRunners:
     """Compiled programs by mode and context, made when first asked for and kept."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._made: dict[Any, PacketRunner | GaleError] = {}
+    def __init__(self, runners: Runners) -> None:
+        self._runners = runners
 
     def get(self, mode: str, context: str) -> PacketRunner:
         return self.make(context, mode=mode, max_flows=4096, max_slices=32)
@@ -127,35 +118,24 @@ class Runners:
 
         Runners are shared; a `fresh` value of one's own gives a runner without flows.
         """
-        key = (context, hurry, kinds, fresh, *options.items())
-        if key not in self._made:
-            self._made[key] = self._try(context, hurry, kinds or tuple(SERVICES), options)
-        made = self._made[key]
-        if isinstance(made, GaleError):
-            pytest.fail(f"{options} in {context} cannot be loaded: {made}")
-        return made
+        services = [SERVICES[kind] for kind in kinds or SERVICES]
 
-    def _try(self, context: str, hurry: bool, kinds, options) -> PacketRunner | GaleError:
-        sandbox = self._stack.enter_context(Sandbox())
-        world = build_world(sandbox, hurry=hurry)
-        forwarder = L4Nat(L4NatOptions(**options))
-        services = [SERVICES[kind] for kind in kinds]
-        try:
-            return self._stack.enter_context(
-                PacketRunner(sandbox, world, services, forwarder, context=context)
-            )
-        except GaleError as error:
-            return error
+        def build(sandbox: Sandbox) -> PacketRunner:
+            world = build_world(sandbox, hurry=hurry)
+            forwarder = L4Nat(L4NatOptions(**options))
+            return PacketRunner(sandbox, world, services, forwarder, context=context)
+
+        return self._runners.get((context, hurry, kinds, fresh, *options.items()), build)
 
 
 @pytest.fixture(scope="session")
-def runners() -> Iterator[Runners]:
+def runners() -> Iterator[NatRunners]:
     with ExitStack() as stack:
-        yield Runners(stack)
+        yield NatRunners(Runners(stack))
 
 
 @pytest.fixture
-def nat(runners: Runners) -> Iterator[Callable[..., Play]]:
+def nat(runners: NatRunners) -> Iterator[Callable[..., Play]]:
     """Start a conversation; what a test changes about nodes and next hops is undone after it."""
     used: list[PacketRunner] = []
 

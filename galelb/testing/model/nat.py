@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""l4_nat in plain Python. It leaves out what has tables of its own: errors, fragments, expiry."""
+
+from __future__ import annotations
+
+import attrs
+
+from galelb.abi import Reason
+from galelb.model import IPAddress, Service
+from galelb.testing.dissect import Dissected, dissect
+from galelb.testing.model.forwarders import ForwarderModel, Packet
+from galelb.testing.model.messages import TIME_EXCEEDED
+from galelb.testing.model.values import (
+    NOT_MINE,
+    Arrived,
+    Fate,
+    Prediction,
+    dropped,
+    mac,
+    sent,
+)
+from galelb.testing.packets import ETHERNET
+from galelb.testing.rewriting import Translation, translate
+from galelb.testing.world import TestNode
+
+__all__ = ["KnownFlow", "NatModel"]
+
+TCP = 6
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+
+_FlowKey = tuple[IPAddress, int, int]
+_BackKey = tuple[IPAddress, int, IPAddress, int, int]
+
+
+@attrs.define(kw_only=True)
+class KnownFlow:
+    """A flow with all that a client and a node could see of it."""
+
+    service: int
+    client: IPAddress
+    client_port: int
+    node: TestNode
+    source: IPAddress
+    port: int
+    closed_by: set[str] = attrs.Factory(set)
+    reset_by: set[str] = attrs.Factory(set)
+
+    def note(self, side: str, flags: int) -> None:
+        """Remember what a side's TCP packet said; only the last one counts as a RST."""
+        self.reset_by.discard(side)
+        if flags & RST:
+            self.reset_by.add(side)
+        if flags & FIN:
+            self.closed_by.add(side)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a SYN would begin a new flow."""
+        return bool(self.reset_by) or len(self.closed_by) == 2
+
+
+class NatModel(ForwarderModel):
+    """Both modes of l4_nat. A new flow's address and port are learned from its first packet."""
+
+    one_hop = True
+    claims = True
+
+    def __init__(self, *, full_nat: bool) -> None:
+        self._full_nat = full_nat
+        self._flows: dict[_FlowKey, KnownFlow] = {}
+        self._back: dict[_BackKey, KnownFlow] = {}
+        self._hidden: set[_FlowKey] = set()
+        """Flows whose first packet was not forwarded, so that nobody saw their port."""
+        self._hidden_ends: set[tuple[IPAddress, int]] = set()
+        """Address and port of the nodes of those."""
+
+    def flows(self) -> list[KnownFlow]:
+        """Return the flows that the model has seen opening."""
+        return list(self._flows.values())
+
+    def service(self, flow: KnownFlow) -> Service:
+        """Return the service of a flow."""
+        return self.pipeline.services[flow.service]
+
+    def rewritten(self, packet: Packet) -> bytes:
+        """Never asked: `forward` and `claim` answer for all packets."""
+        raise AssertionError(packet)
+
+    def learn(self, prediction: Prediction, output: bytes) -> list[str]:
+        """Take the new flow's node and port from its first packet; returns what is wrong."""
+        packet = dissect(output)
+        if prediction.opens is None or packet is None:
+            return ["no new flow was expected"]
+        client, port, number = prediction.opens
+        service = self.pipeline.services[number]
+        node = self.pipeline.nodes.get(packet.dst)
+        if node is None or node != self.pipeline.choose((client, port), number):
+            return [f"went to {packet.dst}, not to the node that the table names"]
+        if _back_key(_turned(packet)) in self._back:
+            return [f"port {packet.sport} of {packet.src} is in use already"]
+        if not self._full_nat and (packet.src, packet.sport) != (client, port):
+            return ["dnat changed the client's address or port"]
+        flow = KnownFlow(
+            service=number,
+            client=client,
+            client_port=port,
+            node=node,
+            source=packet.src,
+            port=packet.sport,
+        )
+        if prediction.opens in self._hidden:
+            flow.note("client", packet.tcp_flags)
+        self._flows[prediction.opens] = flow
+        self._back[_back_key(_turned(packet))] = flow
+        return [] if packet.dport == service.target_port else ["wrong target port"]
+
+    # from the client
+
+    def forward(self, arrived: Arrived) -> Prediction | None:
+        """Predict a client's packet; a fragment only does to its flow what it does."""
+        packet = arrived.packet
+        if packet.fragment:
+            self._forward(attrs.evolve(arrived, packet=attrs.evolve(packet, ttl=1)))
+            return None
+        return self._forward(arrived)
+
+    def _forward(self, arrived: Arrived) -> Prediction:
+        packet = arrived.packet
+        key = (packet.src, packet.sport, arrived.service)
+        flow = self._flows.get(key)
+        begins = packet.protocol == TCP and packet.tcp_flags & (SYN | ACK) == SYN
+        if flow is not None and flow.finished and begins:
+            self._forget(flow)
+            flow = None
+        if flow is None:
+            return self._open(arrived, key)
+        flow.note("client", packet.tcp_flags)
+        if packet.ttl <= 1:
+            return self.pipeline.answered(arrived, TIME_EXCEEDED)
+        return self._translated(arrived, flow)
+
+    def _translated(self, arrived: Arrived, flow: KnownFlow) -> Prediction:
+        private = self.pipeline.world.private
+        to = Translation(
+            src=flow.source,
+            sport=flow.port,
+            dst=flow.node.address,
+            dport=self.service(flow).target_port,
+            src_mac=mac(private.mac),
+            dst_mac=mac(flow.node.mac),
+        )
+        ip = translate(arrived.data, arrived.packet, to)[ETHERNET:]
+        data = self.pipeline.link(arrived, private, flow.node.mac, ip)
+        verdict = self.pipeline.verdict(arrived, private)
+        return sent(verdict, Reason.FORWARDED, arrived.service, flow.node, data)
+
+    def _open(self, arrived: Arrived, key: _FlowKey) -> Prediction:
+        packet, number = arrived.packet, arrived.service
+        if packet.protocol == TCP and packet.tcp_flags & RST and key not in self._hidden:
+            return dropped(Reason.NO_FLOW, number)
+        node = self.pipeline.choose((packet.src, packet.sport), number)
+        if node is None:
+            return dropped(Reason.NO_NODE, number)
+        if not self._full_nat and packet.src in self.pipeline.nodes:
+            return dropped(Reason.HAIRPIN, number)
+        if packet.ttl <= 1:
+            self._hidden.add(key)
+            self._hidden_ends.add((node.address, self.pipeline.services[number].target_port))
+            return self.pipeline.answered(arrived, TIME_EXCEEDED)
+        verdict = self.pipeline.verdict(arrived, self.pipeline.world.private)
+        fate = Fate(verdict=verdict, reason=Reason.FORWARDED, service=number, node=node.index)
+        return Prediction(fates=(fate,), opens=key)
+
+    def _forget(self, flow: KnownFlow) -> None:
+        self._flows = {key: one for key, one in self._flows.items() if one is not flow}
+        self._back = {key: one for key, one in self._back.items() if one is not flow}
+
+    # from the node
+
+    def claim(self, arrived: Arrived) -> Prediction | None:
+        """Predict a packet that may be a node's answer."""
+        flow = self._back.get(_back_key(arrived.packet))
+        if flow is None:
+            return None if self._may_be_hidden(arrived.packet) else NOT_MINE
+        flow.note("node", arrived.packet.tcp_flags)
+        if arrived.packet.fragment:
+            return None
+        service = self.service(flow)
+        # a message of ours about an answer comes from the VIP, as the client knows it
+        if arrived.packet.ttl <= 1:
+            return self._answered(arrived, flow)
+        way = self.pipeline.way_to(flow.client)
+        if way is None:
+            return None
+        out, target = way
+        to = Translation(
+            src=service.vip,
+            sport=service.port,
+            dst=flow.client,
+            dport=flow.client_port,
+            src_mac=mac(out.mac),
+            dst_mac=mac(target),
+        )
+        ip = translate(arrived.data, arrived.packet, to)[ETHERNET:]
+        data = self.pipeline.link(arrived, out, target, ip, push=service.vlan)
+        return sent(self.pipeline.verdict(arrived, out), Reason.RETURNED, flow.service, None, data)
+
+    def _answered(self, arrived: Arrived, flow: KnownFlow) -> Prediction:
+        known = attrs.evolve(arrived, service=flow.service)
+        answer = self.pipeline.answered(known, TIME_EXCEEDED)
+        return Prediction(fates=tuple(attrs.evolve(fate, data=None) for fate in answer.fates))
+
+    def _may_be_hidden(self, packet: Dissected) -> bool:
+        """Whether a node's packet might belong to a flow whose port nobody saw."""
+        return (packet.src, packet.sport) in self._hidden_ends
+
+
+def _back_key(packet: Dissected) -> _BackKey:
+    return packet.src, packet.sport, packet.dst, packet.dport, packet.protocol
+
+
+def _turned(packet: Dissected) -> Dissected:
+    """Return the addresses of an answer to a packet."""
+    return attrs.evolve(
+        packet, src=packet.dst, dst=packet.src, sport=packet.dport, dport=packet.sport
+    )
