@@ -182,6 +182,8 @@ def _rewritten(trace: Trace, after: bytes) -> Lines:
         if change.field not in _QUIET and (change.layer, change.field, change.after) not in told:
             text = f"{change.field} {change.before} -> {change.after}"
             by_layer.setdefault(change.layer, []).append(text)
+    if not by_layer and not found.added and not found.removed:
+        yield "changed", "only the MAC addresses"
     for layer_name, texts in by_layer.items():
         yield "changed", f"{layer_name}: {', '.join(texts)}"
 
