@@ -25,6 +25,7 @@ struct gale_capture_wish {
 struct gale_capture_record {
 	u64 time;		/* CLOCK_MONOTONIC, ns; 0 = the packet is not looked at */
 	u32 verdict;
+	u32 tc;			/* 1 = the verdict is one of TC, else of XDP */
 	u32 reason;
 	u32 service;		/* id; 0 = none */
 	u32 node;		/* index; 0 = none */
@@ -36,6 +37,7 @@ struct gale_capture_record {
 	u32 out_kept;
 	u32 in_tag;		/* GALE_CAPTURE_TAGGED and TCI, or 0 */
 	u32 out_tag;
+	u32 egress;		/* 1 = the kernel was about to send it */
 };
 
 struct gale_capture_room {
@@ -183,6 +185,12 @@ static __always_inline void gale_capture_out(GALE_CTX *ctx, struct gale_packet *
 		lost->limited++;
 		return;
 	}
+#ifdef GALE_TC
+	room->record.tc = 1;
+#else
+	room->record.tc = 0;
+#endif
+	room->record.egress = !!(p->flags & GALE_EGRESS);
 	room->record.verdict = verdict;
 	room->record.reason = reason;
 	room->record.service = service;

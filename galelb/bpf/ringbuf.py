@@ -58,6 +58,11 @@ class RingBuffer:
             raise
         return consumer, producer
 
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of the C type of a record; what a record has more lies behind it."""
+        return self._codec.size
+
     def fileno(self) -> int:
         """Return the fd to wait on; it stays ours."""
         return self._fd

@@ -11,18 +11,21 @@ import structlog
 import trio
 
 from galelb.abi import NO_TABLE
+from galelb.bpf.maps import close_maps
 from galelb.bpf.matching import service_keys
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
-from galelb.datapath.attacher import Attacher, TcWantedError
+from galelb.datapath.attacher import Attacher, Entries, TcWantedError
 from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
 from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
 from galelb.datapath.request import load_request
+from galelb.errors import BpfError, GaleError
 from galelb.plugins.blame import blamed
 from galelb.services import resolve_services, service_key
 
 if TYPE_CHECKING:
+    from galelb.bpf.layout import MapLayout
     from galelb.config import BalancerConfig
     from galelb.control.state import SavedState
     from galelb.model import Service
@@ -64,6 +67,12 @@ class Deployment:
         self._service_ids = service_ids
         self._adopted = adopted
         self._netlink = netlink
+        self._capturing: Generation | None = None
+
+    @property
+    def entries(self) -> Entries:
+        """The programs that interfaces shall run."""
+        return (self._capturing or self.datapath.generation).entries
 
     async def prepare(self, config: BalancerConfig) -> LoadRequest:
         """Return what to load for a configuration. Raises ConfigError, NetlinkError."""
@@ -110,14 +119,55 @@ class Deployment:
         """Fill the maps, then attach; compile for TC too if an interface turns out to need it."""
         await self._fill(generation)
         try:
-            await self.attacher.attach_all(generation.entries)
+            await self._attach(generation)
         except TcWantedError as error:
             log.info("compiling_for_tc", interface=error.interface, reason=str(error))
             generation = await self.load(attrs.evolve(generation.request, tc=True))
             await self._fill(generation)
-            await self.attacher.attach_all(generation.entries)
+            await self._attach(generation)
         await trio.to_thread.run_sync(_drop_stale_keys, generation)
+        await trio.to_thread.run_sync(self.datapath.forget_older, self._capturing)
+
+    async def _attach(self, generation: Generation) -> None:
+        """Attach a generation's programs, or such with its text that capture besides."""
+        if self._capturing is not None:
+            try:
+                self._capturing = await self._load_capturing(generation)
+            except BpfError as error:
+                self._capturing = None  # what forwards comes first
+                log.error("capture_given_up", reason=str(error))  # noqa: TRY400 - for users
+        await self.attacher.attach_all(self.entries)
+
+    @property
+    def capturing(self) -> bool:
+        """Whether programs that capture are attached."""
+        return self._capturing is not None
+
+    async def start_capturing(self) -> Mapping[str, MapLayout]:
+        """Attach programs that capture besides; returns the layouts of their maps.
+
+        Maps, and with them all flows, stay; those of bpf/capture.h come on top. A reload goes on
+        capturing, into the same maps. Raises GaleError, and then the plain programs are attached.
+        """
+        self._capturing = await self._load_capturing(self.datapath.generation)
+        layouts = self._capturing.compiled.maps
+        try:
+            await self.attacher.attach_all(self.entries)
+        except GaleError:
+            await self.stop_capturing()
+            raise
+        return layouts
+
+    async def stop_capturing(self) -> None:
+        """Attach the plain programs again. Raises AttachError, NetlinkError."""
+        self._capturing = None
+        await self.attacher.attach_all(self.entries)
         await trio.to_thread.run_sync(self.datapath.forget_older)
+
+    async def _load_capturing(self, generation: Generation) -> Generation:
+        captures = await self.load(attrs.evolve(generation.request, capture=True))
+        close_maps(captures.maps)  # the plain generation has them open
+        return captures
 
     async def _fill(self, generation: Generation) -> None:
         """Make the maps of a generation say what is known, before any packet meets them."""

@@ -25,6 +25,8 @@ from galelb.model import Service
 
 __all__ = ["Generation", "KernelDataPath", "LoadRequest"]
 
+_CAPTURE: dict[str, int | str] = {"GALE_CAPTURE": 1}
+
 
 @attrs.frozen(kw_only=True)
 class LoadRequest:
@@ -41,6 +43,8 @@ class LoadRequest:
     """Declare that packets of several pages are fine; needed for native XDP at a large MTU."""
     trace: bool = False
     """Note the steps of each packet in the map gale_trace; not for interfaces."""
+    capture: bool = False
+    """Copy packets to the map gale_capture, as long as gale_capture_wish says which."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,9 +131,12 @@ class KernelDataPath:
         self._former, self._generation = self._generation, generation
         self._ring = ringbuf.RingBuffer(generation.compiled.maps["gale_events"])
 
-    def forget_older(self) -> None:
-        """Remove the pins of older generations, once no interface runs them."""
-        forget_old(self._pin_dir, self.generation.compiled, maps=True)
+    def forget_older(self, beside: Generation | None = None) -> None:
+        """Remove the pins of older generations, once no interface runs them; keep `beside`."""
+        kept = [one.compiled for one in (self.generation, beside) if one is not None]
+        maps = {layout.pin.name: layout for one in kept for layout in one.maps.values()}
+        programs = {layout.pin.name: layout for one in kept for layout in one.programs.values()}
+        forget_old(self._pin_dir, Compiled(maps, programs), maps=True)
 
     def run_program(
         self, function: str, data: bytes = b"\0" * 64, *, repeat: int = 1
@@ -187,7 +194,7 @@ def _short(program: str) -> str:
 
 
 def _pipeline(request: LoadRequest, context: Context) -> Pipeline:
-    return pipeline(
+    made = pipeline(
         services=request.services,
         forwarders=list(request.forwarders.values()),
         host=request.host,
@@ -196,6 +203,7 @@ def _pipeline(request: LoadRequest, context: Context) -> Pipeline:
         context=context,
         trace=request.trace,
     )
+    return attrs.evolve(made, defines=made.defines | _CAPTURE) if request.capture else made
 
 
 def _entries(compiled: Compiled, request: LoadRequest) -> Entries:
