@@ -193,7 +193,7 @@ class Balancer:
             InterfaceWatch(
                 netlink,
                 deployment.attacher,
-                lambda: self._datapath.generation.entries,
+                lambda: deployment.entries,
                 self._saver.wake,
             ),
         ]
@@ -293,6 +293,7 @@ class Balancer:
 
     def _api(self, private: Interface) -> ApiServer:
         from galelb.api.server import ApiServer
+        from galelb.capture.recorder import Recorder
         from galelb.control.view import RunningView
 
         assert self._deployment is not None
@@ -308,6 +309,7 @@ class Balancer:
             interfaces=self._deployment.attacher.statuses,
             changed=self._desk.settle,
             version=importlib.metadata.version("galelb"),
+            recorder=Recorder(self._deployment, self._controller, self._reloading),
             notes=tuple(notes),
             adopted=self._state.adopted,
         )

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "galelb.commands.trace:trace_command",
         "Tell why packets go where they go.",
     ),
+    "capture": (
+        "galelb.commands.capture:capture_command",
+        "Show live traffic, before and after.",
+    ),
     "lab": ("galelb.lab.command:lab_group", "A whole network of balancers on this machine."),
     "detach": ("galelb.commands.run:detach_command", "Remove what a dead balancer left behind."),
 }

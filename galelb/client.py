@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = ["ApiClient", "RefusedError", "default_socket", "open_client"]
 
 TIMEOUT_S = 25.0
 """A little more than the server gives itself."""
+_CAPTURE_TIMEOUT = httpx.Timeout(TIMEOUT_S, read=90.0)
+"""Programs may have to be compiled first; then something comes at least every ten seconds."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DEFAULT_DIRECTORY = Path("/run/galelb")
 SOCKET_FILE = "api.sock"
@@ -86,6 +89,33 @@ class ApiClient:
         """Set a node's weight, None for its own; returns the node."""
         return self._request("PUT", f"{_node(node)}/weight", body={"weight": weight})
 
+    @contextlib.contextmanager
+    def capture(self, **params: str | int | bool | None) -> Iterator[Iterator[bytes]]:
+        """Start POST /v1/capture; gives the parts of its pcapng as they come.
+
+        Leaving the context ends it. Whoever takes parts may get ApiError, when the balancer ends
+        the capture early.
+        """
+        given = {name: _word(value) for name, value in params.items() if value is not None}
+        with (
+            self._errors(),
+            self._checked().stream(
+                "POST", "/v1/capture", params=given, timeout=_CAPTURE_TIMEOUT
+            ) as response,
+        ):
+            if response.status_code != 200:
+                self._answer(response.status_code, self._read(response))
+                raise ApiError(f"what answers at {self._target} does not capture")
+            yield self._parts(response)
+
+    def _parts(self, response: httpx.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_raw()
+        except httpx.RemoteProtocolError:
+            raise ApiError(
+                f"the balancer at {self._target} ended the capture: it stops, or its log says why"
+            ) from None
+
     def _request(
         self,
         method: str,
@@ -94,14 +124,24 @@ class ApiClient:
         params: Mapping[str, str | int] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
+        content = None if body is None else json.dumps(body)
+        with (
+            self._errors(),
+            self._checked().stream(
+                method, f"/v1/{resource}", params=params, content=content
+            ) as response,
+        ):
+            return self._answer(response.status_code, self._read(response))
+
+    def _checked(self) -> httpx.Client:
         if self._socket is not None:
             _check_socket(self._socket)
-        content = None if body is None else json.dumps(body)
+        return self._http
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            with self._http.stream(
-                method, f"/v1/{resource}", params=params, content=content
-            ) as response:
-                return self._answer(response.status_code, self._read(response))
+            yield
         except httpx.TimeoutException as error:
             raise ApiError(
                 f"the balancer at {self._target} did not answer within {TIMEOUT_S:.0f} s"
@@ -165,6 +205,10 @@ def default_socket(config: Path | None = None) -> Path:
     if not (isinstance(name, str) and isinstance(run_dir, str)) or "/" in name:
         raise ConfigError([f"{path}: [instance] is not usable; `galelb check` says why"])
     return Path(run_dir) / name / SOCKET_FILE
+
+
+def _word(value: str | int | bool) -> str | int:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _node(node: str) -> str:

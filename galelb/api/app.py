@@ -39,6 +39,7 @@ from galelb.api.serialise import (
     service_json,
     status_json,
 )
+from galelb.api.streaming import CAPTURE_PARAMETERS, CaptureResponse, capture_wish
 from galelb.api.view import BalancerView, UnknownNodeError, UnknownServiceError
 from galelb.errors import BpfError, GaleError, NetlinkError
 from galelb.model import IPAddress
@@ -87,6 +88,7 @@ class _Api:
             Route("/v1/nodes/{node}/drain", self.drain, methods=["POST"]),
             Route("/v1/nodes/{node}/undrain", self.undrain, methods=["POST"]),
             Route("/v1/nodes/{node}/weight", self.weight, methods=["PUT"]),
+            Route("/v1/capture", self.capture, methods=["POST"]),
         ]
 
     async def status(self, request: Request) -> Response:
@@ -151,6 +153,17 @@ class _Api:
         record = await self._view.set_weight(node.record.node.address, weight)
         log.info("weight_set", node=str(record.node.address), weight=weight)
         return _json(record_json(record))
+
+    async def capture(self, request: Request) -> ASGIApp:
+        self._authorise(request)
+        params = query(request, CAPTURE_PARAMETERS)
+        service = await self._service(params.get("service"))
+        node = params.get("node")
+        # Programs know nodes by their number, so it must be there.
+        found = None if node is None else await find_node(self._view, node)
+        address = None if found is None else found.record.node.address
+        wish = capture_wish(params, service, address)
+        return CaptureResponse(self._view, wish)
 
     async def _set_draining(self, request: Request, *, on: bool) -> Response:
         self._authorise(request)

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from math import inf
 
 import structlog
 import trio
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from galelb.api.streaming import LAST_KEY
 
 __all__ = ["BODY_TIMEOUT_S", "MAX_BODY_BYTES", "MAX_RUNNING", "Guard", "error_response"]
 
@@ -66,7 +70,8 @@ class Guard:
             await send(message)
 
         try:
-            with trio.fail_after(REQUEST_TIMEOUT_S):
+            with trio.fail_after(REQUEST_TIMEOUT_S) as limit:
+                scope[LAST_KEY] = partial(setattr, limit, "deadline", inf)
                 async with self._running:
                     await self._app(scope, receive, send_once)
         except Exception:

@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp
 from galelb.api.app import create_app
 from galelb.api.auth import AllowAll, BearerToken, load_or_create_token
 from galelb.api.listen import BACKLOG, SOCKET_FILE, listen_tcp, listen_unix
+from galelb.api.streaming import LAST_KEY
 from galelb.api.view import BalancerView
 from galelb.model import IPAddress
 
@@ -37,6 +39,9 @@ MAX_CONNECTION_S = 60.0
 GRACE_S = 0.5
 """How long a request in progress may go on once its connection or the server is to end."""
 KEEP_ALIVE_S = 5
+READ_S = 5
+STALL_S = 10
+"""How long a client that lets an answer go on may take no byte of it."""
 
 log = structlog.get_logger()
 
@@ -149,7 +154,8 @@ class _Front:
                 nursery.start_soon(connection.end_in_time, nursery.cancel_scope)
                 # TCPServer asks for very little of a stream, and _Connection has all of it.
                 server = partial(TCPServer, self._app, self._config, self._context)
-                await server(ConnectionState({}), connection)  # type: ignore[arg-type]
+                state = ConnectionState({LAST_KEY: connection.last})
+                await server(state, connection)  # type: ignore[arg-type]
                 nursery.cancel_scope.cancel()
         except Exception:
             # What a client provoked ends its own connection, never the balancer.
@@ -192,14 +198,32 @@ class _Connection:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
-        self.send_all = stream.send_all
         self.send_eof = stream.send_eof
         self.ending = trio.Event()
+        self._life = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self._lasts = False
+
+    def last(self) -> None:
+        """Let a request go on for longer, as long as the client takes what is sent."""
+        self._lasts = True
+        self._life.deadline = self._reading.deadline = inf
+
+    async def send_all(self, data: bytes) -> None:
+        with trio.move_on_after(STALL_S if self._lasts else inf) as waiting:
+            await self._stream.send_all(data)
+        if waiting.cancelled_caught:
+            await trio.aclose_forcefully(self._stream)
+            raise trio.BrokenResourceError
 
     async def receive_some(self, max_bytes: int) -> bytes:
         data = b""
+        deadline = inf if self._lasts else trio.current_time() + READ_S
         try:
-            data = bytes(await self._stream.receive_some(max_bytes))
+            with trio.CancelScope(deadline=deadline) as self._reading:
+                data = bytes(await self._stream.receive_some(max_bytes))
+            if self._reading.cancelled_caught:
+                raise trio.TooSlowError
         finally:
             if not data:
                 # hypercorn would keep the connection of a client that left for KEEP_ALIVE_S.
@@ -211,7 +235,8 @@ class _Connection:
         await self._stream.aclose()
 
     async def end_in_time(self, scope: trio.CancelScope) -> None:
-        with trio.move_on_after(MAX_CONNECTION_S):
+        self._life.deadline = inf if self._lasts else trio.current_time() + MAX_CONNECTION_S
+        with self._life:
             await self.ending.wait()
         await trio.sleep(GRACE_S)
         # Closing first: hypercorn shields its sending, and only this wakes it.
@@ -225,7 +250,7 @@ def _hypercorn_config() -> Config:
     config.backlog = BACKLOG
     config.include_server_header = False
     config.keep_alive_timeout = KEEP_ALIVE_S
-    config.read_timeout = KEEP_ALIVE_S
+    config.read_timeout = None  # _Connection has its own, which a capture lifts
     config.h2_max_concurrent_streams = 8
     config.h11_max_incomplete_size = 16 * 1024
     config.h2_max_header_list_size = 16 * 1024

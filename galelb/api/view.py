@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -17,6 +18,8 @@ __all__ = [
     "MAX_WEIGHT",
     "UNEXPECTED_REASONS",
     "BalancerView",
+    "CaptureStream",
+    "CaptureWish",
     "Count",
     "FlowPage",
     "InterfaceStatus",
@@ -169,6 +172,33 @@ class PluginStatus:
     """forwarder, scheduler, health source, ..."""
 
 
+@attrs.frozen(kw_only=True)
+class CaptureWish:
+    """Which packets to capture, how much of each, and when to end."""
+
+    service: str | None = None
+    """Only packets of this service."""
+    node: IPAddress | None = None
+    """Only packets to or from this node."""
+    everything: bool = False
+    """Also packets that are passed to the kernel because they belong to no service."""
+    dropped: bool = False
+    """Only packets that are dropped."""
+    snaplen: int = 256
+    """Bytes of each frame that are kept."""
+    count: int | None = None
+    """End after so many packets."""
+    seconds: float = 3600
+    """End after this time."""
+
+
+class CaptureStream(Protocol):
+    """A capture that runs."""
+
+    async def read(self) -> bytes | None:
+        """Return the next part of a pcapng file; None when the capture is over."""
+
+
 @runtime_checkable
 class BalancerView(Protocol):
     """The door between the API and the balancer; every method may be called at any time.
@@ -217,3 +247,9 @@ class BalancerView(Protocol):
 
     async def metrics(self) -> Sequence[Metric]:
         """Return every sample for /v1/metrics."""
+
+    def capture(self, wish: CaptureWish) -> AbstractAsyncContextManager[CaptureStream]:
+        """Capture packets while the context lasts; the API has resolved service and node.
+
+        Entering raises GaleError when it cannot be done, for example twice at a time.
+        """

@@ -7,12 +7,15 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from galelb.api.view import (
+    CaptureStream,
+    CaptureWish,
     Count,
     FlowPage,
     InterfaceStatus,
@@ -29,6 +32,7 @@ from galelb.control.host_notes import address_notes, veth_notes
 from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
 
 if TYPE_CHECKING:
+    from galelb.capture.recorder import Recorder
     from galelb.config import BalancerConfig
     from galelb.control.controller import Controller
     from galelb.datapath.programs import KernelDataPath
@@ -51,6 +55,7 @@ class RunningView:
     changed: Callable[[], None]
     """Called after an operator changed something."""
     version: str
+    recorder: Recorder
     notes: tuple[str, ...] = ()
     adopted: bool = False
     started_at: float = attrs.Factory(time.time)
@@ -218,6 +223,10 @@ class RunningView:
         samples = [*_traffic(counters, self.controller), *_states(self.controller)]
         samples += self.plugin_set.metrics()
         return samples + await trio.to_thread.run_sync(self._forwarder_metrics)
+
+    def capture(self, wish: CaptureWish) -> AbstractAsyncContextManager[CaptureStream]:
+        """Capture packets while the context lasts."""
+        return self.recorder.open(wish)
 
     # inside
 

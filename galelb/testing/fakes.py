@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import attrs
+import trio
 
 from galelb.api.view import (
+    CaptureWish,
     Count,
     FlowPage,
     InterfaceStatus,
@@ -20,6 +23,7 @@ from galelb.api.view import (
     Status,
     UnknownNodeError,
 )
+from galelb.errors import GaleError
 from galelb.model import (
     Flow,
     IPAddress,
@@ -32,8 +36,10 @@ from galelb.model import (
     XdpMode,
 )
 
-__all__ = ["FakeBalancer"]
+__all__ = ["ENDLESS", "FakeBalancer"]
 
+ENDLESS = b"..."
+"""As the last of `FakeBalancer.capture_parts`: a part that never comes."""
 STARTED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
 
@@ -112,6 +118,18 @@ def _flows() -> list[Flow]:
 
 
 @attrs.define
+class _FakeCapture:
+    _parts: list[bytes]
+
+    async def read(self) -> bytes | None:
+        """Return the next part; ENDLESS stands for one that never comes."""
+        await trio.lowlevel.checkpoint()
+        if self._parts == [ENDLESS]:
+            await trio.sleep_forever()
+        return self._parts.pop(0) if self._parts else None
+
+
+@attrs.define
 class FakeBalancer:
     """A `galelb.api.view.BalancerView` whose every answer a test may set."""
 
@@ -121,6 +139,12 @@ class FakeBalancer:
     flow_list: list[Flow] = attrs.Factory(_flows)
     peer_list: list[PeerStatus] = attrs.Factory(list)
     metric_list: list[Metric] = attrs.Factory(list)
+    capture_parts: list[bytes] = attrs.Factory(list)
+    """What a capture gives; then it is over."""
+    wishes: list[CaptureWish] = attrs.Factory(list)
+    """The captures that were asked for."""
+    captures: int = 0
+    """How many go on."""
     notes: tuple[str, ...] = ()
     reasons: dict[str, Count] = attrs.Factory(
         lambda: {
@@ -213,6 +237,18 @@ class FakeBalancer:
     async def metrics(self) -> Sequence[Metric]:
         """Return the metrics."""
         return tuple(self.metric_list)
+
+    @asynccontextmanager
+    async def capture(self, wish: CaptureWish) -> AsyncIterator[_FakeCapture]:
+        """Give `capture_parts`; one at a time, as the real one."""
+        if self.captures:
+            raise GaleError("there is a capture already")
+        self.wishes.append(wish)
+        self.captures += 1
+        try:
+            yield _FakeCapture(list(self.capture_parts))
+        finally:
+            self.captures -= 1
 
     def _change(self, address: IPAddress, **changes: Any) -> NodeRecord:
         for position, status in enumerate(self.node_list):
