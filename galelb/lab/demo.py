@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -156,7 +156,21 @@ def problems_of(result: dict[str, Any]) -> list[str]:
     for event in ("node_kill", "node_return", "balancer_kill"):
         if event in result and result[event]["recovered_s"] is None:
             problems.append(f"no recovery was seen after {event}")
-    return problems
+    return [*problems, *_detours(result)]
+
+
+def _detours(result: dict[str, Any]) -> Iterator[str]:
+    """What must not be where nodes answer clients directly."""
+    answers = result.get("answers_past_balancer")
+    if answers is not None and answers["relayed"]:
+        yield f"{answers['relayed']} answers passed a balancer"
+    if answers is not None and not answers["answers"]:
+        yield "no answer was counted at the clients"
+    seen = result.get("client_address_seen")
+    if seen is not None and seen["other"]:
+        yield f"{seen['other']} times a node saw another address than the client's"
+    if seen is not None and not seen["own"]:
+        yield "no node told which address it saw"
 
 
 def _jobs(plan: Plan) -> list[Job]:

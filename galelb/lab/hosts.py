@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from galelb.errors import LabError
-from galelb.lab.spec import LabSpec
+from galelb.lab.spec import FAMILIES, LabSpec
 
 __all__ = [
     "CLIENTS_PORT",
@@ -212,8 +212,11 @@ def _links(spec: LabSpec, role: Role, index: int) -> Iterator[Link]:
 
 
 def _addresses(spec: LabSpec, network: str, number: int) -> tuple[InterfaceAddress, ...]:
+    ipv4, ipv6 = spec.ipv4, spec.ipv6
+    if network == PRIVATE and spec.node_family:
+        ipv4, ipv6 = (spec.node_family == family for family in FAMILIES)
     v4, v6 = (template.format(number) for template in _SUBNETS[network])
-    return tuple(ip_interface(text) for text in [v4] * spec.ipv4 + [v6] * spec.ipv6)
+    return tuple(ip_interface(text) for text in [v4] * ipv4 + [v6] * ipv6)
 
 
 def _vips(spec: LabSpec, host: Host) -> Iterator[Vip]:

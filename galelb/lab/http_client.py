@@ -15,7 +15,7 @@ import trio
 
 from galelb.errors import GaleError
 from galelb.lab import payload
-from galelb.lab.http_server import NODE_HEADER
+from galelb.lab.http_server import CLIENT_HEADER, NODE_HEADER
 
 __all__ = ["FetchError", "HttpConnection", "Response", "Target"]
 
@@ -80,6 +80,8 @@ class HttpConnection:
         self._http = h11.Connection(h11.CLIENT)
         self.node = ""
         """The node that answered last, known as soon as its headers are here."""
+        self.seen_as = ""
+        """The address that the node saw."""
 
     @classmethod
     async def open(cls, target: Target, timeout_s: float) -> HttpConnection:
@@ -111,7 +113,9 @@ class HttpConnection:
         while not isinstance(event := await self._next_event(timeout_s), h11.EndOfMessage):
             if isinstance(event, h11.Response):
                 status = event.status_code
-                self.node = dict(event.headers).get(NODE_HEADER.encode(), b"").decode()
+                headers = dict(event.headers)
+                self.node = headers.get(NODE_HEADER.encode(), b"").decode()
+                self.seen_as = headers.get(CLIENT_HEADER.encode(), b"").decode()
             elif isinstance(event, h11.Data):
                 data = bytes(event.data)
                 total.update(data)
@@ -142,6 +146,16 @@ class HttpConnection:
             if data:
                 raise FetchError("bad_http", "an answer that nobody asked for")
             raise FetchError("closed", "the server closed an idle connection")
+
+    @property
+    def seen_as_itself(self) -> bool | None:
+        """Whether the node saw the address that this end has; None while it has not told."""
+        if not self.seen_as:
+            return None
+        try:
+            return bool(self._stream.socket.getsockname()[0] == self.seen_as)
+        except OSError:
+            return None
 
     async def aclose(self) -> None:
         """Close the connection at once."""

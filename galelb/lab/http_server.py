@@ -5,6 +5,8 @@ GET /                          which node answered, and the client's address as 
 GET /bytes/N                   N bytes of a known stream; their SHA-256 is in a header
 GET /slow?bytes=N&rate=R       the same at R bytes a second
 GET /health                    200
+
+Every answer names the node in x-node and the client's address, as the node saw it, in x-client.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import trio
 
 from galelb.lab import payload
 
-__all__ = ["DIGEST_HEADER", "NODE_HEADER", "HttpServer", "Pace"]
+__all__ = ["CLIENT_HEADER", "DIGEST_HEADER", "NODE_HEADER", "HttpServer", "Pace"]
 
 NODE_HEADER = "x-node"
+CLIENT_HEADER = "x-client"
 DIGEST_HEADER = "x-content-sha256"
 
 _READ_SIZE = 65536
@@ -65,6 +68,7 @@ class HttpServer:
             ("content-length", str(answer.size)),
             ("cache-control", "no-store"),
             (NODE_HEADER, self._name),
+            (CLIENT_HEADER, stream.socket.getpeername()[0]),
             *answer.headers,
         ]
         head = connection.send(h11.Response(status_code=answer.status, headers=headers))

@@ -117,6 +117,8 @@ class Result:
     error: str | None = None
     """The cause of the failure in one word; None = success."""
     size: int = 0
+    seen_as_itself: bool | None = None
+    """Whether the node saw the client's own address; None where that is not known."""
 
     def to_json(self) -> str:
         """Return one line without its end."""

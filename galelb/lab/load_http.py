@@ -163,6 +163,7 @@ class _Attempt:
         self._target = target
         self._targets = targets
         self._size = 0
+        self._seen_as_itself: bool | None = None
         self.connection = connection
         self.failed = False
 
@@ -173,6 +174,7 @@ class _Attempt:
         assert self.connection is not None
         known = self.connection.node
         response = await self.connection.get_verified(path, size, timeout_s)
+        self._seen_as_itself = self.connection.seen_as_itself
         if known and response.node != known:
             raise FetchError("other_node", f"{known} became {response.node}")
         self._size += response.size
@@ -200,6 +202,7 @@ class _Attempt:
                 node=node,
                 error=error,
                 size=self._size,
+                seen_as_itself=self._seen_as_itself,
             )
         )
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from galelb.errors import ConfigError
-from galelb.lab.spec import LabSpec
+from galelb.lab.spec import FAMILIES, LabSpec
 
 __all__ = ["make_spec", "spec_options"]
 
@@ -24,6 +24,11 @@ _OPTIONS = (
     click.option("--name", metavar="LAB", help="Name of the lab; one is made up by default."),
     click.option("--ipv6", is_flag=True, help="IPv6 instead of IPv4."),
     click.option("--dual", is_flag=True, help="IPv4 and IPv6."),
+    click.option(
+        "--node-family",
+        type=click.Choice(FAMILIES),
+        help="Family of the network of the nodes, if not the clients'; forwarders with tunnels.",
+    ),
     click.option("--udp", is_flag=True, help="A UDP service beside the web service."),
     click.option("--one-armed", is_flag=True, help="Balancers with one interface for all."),
     click.option(
@@ -47,6 +52,7 @@ def make_spec(
     *,
     name: str | None,
     weights: str | None,
+    node_family: str | None,
     ipv6: bool,
     dual: bool,
     options: tuple[str, ...],
@@ -60,6 +66,7 @@ def make_spec(
     return new_spec(
         name,
         weights=_weights(weights) if weights else (),
+        node_family=node_family or "",
         ipv4=not ipv6,
         ipv6=ipv6 or dual,
         options=tuple(_option(text) for text in options),

@@ -15,6 +15,7 @@ import trio
 from rich.console import Console
 
 from galelb.errors import ConfigError
+from galelb.lab.answers import answers_of, can_count, count_answers
 from galelb.lab.demo import Demo, problems_of
 from galelb.lab.hosts import LAB_RUN_DIR, Role
 from galelb.lab.interrupts import run_interruptibly, terminable
@@ -83,6 +84,9 @@ async def _demo(state: LabState, console: Console) -> dict[str, Any]:
     await start_lab(state)
     plan, spec = state.plan, state.spec
     tally = Tally(node.name for node in plan.of(Role.NODE))
+    counted = spec.direct and can_count()
+    if counted:
+        count_answers(plan)
     with DemoView(console, plan, tally) as view:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(view.keep_drawing)
@@ -91,4 +95,9 @@ async def _demo(state: LabState, console: Console) -> dict[str, Any]:
     for failure in (*tally.unexplained[:10], *tally.broken[:10]):
         console.print(f"failed: {failure.to_json()}", markup=False)
     counts = {"plugin": spec.plugin, "balancers": spec.balancers, "nodes": spec.nodes}
-    return counts | tally.to_json()
+    result = counts | tally.to_json()
+    if spec.direct:
+        result["answers_past_balancer"] = answers_of(plan) if counted else None
+        own, other = tally.seen_as[True], tally.seen_as[False]
+        result["client_address_seen"] = {"own": own, "other": other}
+    return result

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from galelb.errors import ConfigError
 
-__all__ = ["DEFAULT_PLUGIN", "MAX_HOSTS_PER_ROLE", "MAX_WEIGHT", "LabSpec"]
+__all__ = ["DEFAULT_PLUGIN", "FAMILIES", "MAX_HOSTS_PER_ROLE", "MAX_WEIGHT", "LabSpec"]
 
 DEFAULT_PLUGIN = "l4_nat"
 
+FAMILIES = ("ipv4", "ipv6")
 MAX_WEIGHT = 1000
 
 MAX_HOSTS_PER_ROLE = 50
@@ -49,10 +50,14 @@ class LabSpec:
     weights: tuple[int, ...] = attrs.field(default=(), converter=_integers)
     ipv4: bool = True
     ipv6: bool = False
+    node_family: str = ""
+    """ipv4 or ipv6: of the private network, when it is another one than the clients'."""
     udp: bool = False
     one_armed: bool = False
     direct: bool = False
     """Nodes answer clients themselves, past the balancers: what some forwarders need."""
+    any_family: bool = False
+    """The forwarder reaches nodes of another family than the VIP's."""
     stateless: bool = False
     """The forwarder remembers no flows: a new table may move some of them."""
     options: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
@@ -79,8 +84,12 @@ class LabSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LabSpec:
-        """Rebuild a spec from `attrs.asdict` that went through JSON."""
-        return cls(**data)
+        """Rebuild a spec from `attrs.asdict` that went through JSON.
+
+        What another version of galelb wrote beside is left out: its labs can be taken down too.
+        """
+        known = {field.name for field in attrs.fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
 
 
 def _problems(spec: LabSpec) -> list[str]:
@@ -104,4 +113,18 @@ def _problems(spec: LabSpec) -> list[str]:
         problems.append(f"lab: weights: each must be between 1 and {MAX_WEIGHT}")
     if not (spec.ipv4 or spec.ipv6):
         problems.append("lab: at least one of IPv4 and IPv6 is needed")
-    return problems
+    return [*problems, *_family_problems(spec)]
+
+
+def _family_problems(spec: LabSpec) -> Iterator[str]:
+    if not spec.node_family:
+        return
+    if spec.node_family not in FAMILIES:
+        yield f"lab: node_family: must be ipv4 or ipv6, got {spec.node_family!r}"
+    if spec.one_armed:
+        yield "lab: node_family: a one-armed lab has one network, so nodes are of its families"
+    if not spec.any_family:
+        yield (
+            f"lab: node_family: {spec.plugin} reaches only nodes of the VIP's family; one with"
+            " tunnels reaches others, for example --plugin l3_route"
+        )

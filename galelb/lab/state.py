@@ -167,7 +167,11 @@ def _needs_of(plugin: str, options: Sequence[tuple[str, str]]) -> dict[str, Any]
     except (GaleError, ValueError, TypeError):
         return {}
     kinds = {setup.kind for setup in forwarder.node_setups(_EXAMPLE)}
-    return {"direct": "vip_on_lo" in kinds, "stateless": not forwarder.stateful}
+    return {
+        "direct": "vip_on_lo" in kinds,
+        "any_family": forwarder.any_family,
+        "stateless": not forwarder.stateful,
+    }
 
 
 @contextlib.contextmanager

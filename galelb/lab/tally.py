@@ -60,6 +60,8 @@ class Tally:
         self.per_node: Counter[str] = Counter(dict.fromkeys(nodes, 0))
         self.requests = 0
         self.downloads = 0
+        self.seen_as: Counter[bool] = Counter({True: 0, False: 0})
+        """Answers by whether the node saw the client's own address."""
         self.windows: list[Window] = []
         self._failures: list[Result] = []
         self._overflow = 0
@@ -73,6 +75,8 @@ class Tally:
         else:
             self.requests += 1
             self._recent.append(result.end)
+        if result.seen_as_itself is not None:
+            self.seen_as[result.seen_as_itself] += 1
         if result.error is not None:
             self._add_failure(result)
         elif result.kind == "request":

@@ -135,6 +135,17 @@ def final_table(plan: Plan, result: dict[str, Any]) -> RenderableType:
         f"{result['requests']} requests, {result['failed']} failed outside these events; "
         f"{downloads['total']} downloads, {downloads['broken']} broken"
     )
+    if "client_address_seen" in result:
+        summary += "\n" + _direct(result)
     problems = problems_of(result)
     verdict = Text("; ".join(problems), "bold red") if problems else Text("all well", "bold green")
     return Group(nodes, Text(), events, Text(), Text(summary), verdict)
+
+
+def _direct(result: dict[str, Any]) -> str:
+    answers, seen = result["answers_past_balancer"], result["client_address_seen"]
+    told = "by which way answers came is not known: nftables is not installed"
+    if answers is not None:
+        told = f"{answers['answers']} packets of answers, {answers['relayed']} through a balancer"
+    total = seen["own"] + seen["other"]
+    return f"{told}; nodes saw the client's own address {seen['own']} times of {total}"

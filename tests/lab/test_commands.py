@@ -15,6 +15,7 @@ from galelb.lab.state import LabState, find_lab, new_spec
 DEFAULTS: dict[str, Any] = {
     "name": None,
     "weights": None,
+    "node_family": None,
     "ipv6": False,
     "dual": False,
     "options": (),
@@ -42,6 +43,20 @@ def test_families() -> None:
     assert (only6.ipv4, only6.ipv6, dual.ipv4, dual.ipv6) == (False, True, True, True)
     with pytest.raises(click.UsageError):
         make_spec(**DEFAULTS | {"ipv6": True, "dual": True})
+
+
+def test_the_family_of_nodes() -> None:
+    spec = make_spec(**DEFAULTS | {"plugin": "l3_route", "ipv6": True, "node_family": "ipv4"})
+
+    assert (spec.ipv4, spec.ipv6, spec.node_family) == (False, True, "ipv4")
+
+
+def test_no_option_of_a_lab_is_needed() -> None:
+    """click checks defaults too: one that no choice has would make every command fail."""
+    result = CliRunner().invoke(lab_group, ["demo", "--nodes", "1"])
+
+    assert isinstance(result.exception, ConfigError)
+    assert "the demo kills one" in str(result.exception)
 
 
 def test_options_of_the_plugin() -> None:

@@ -54,6 +54,46 @@ async def test_every_request_is_answered_and_verified() -> None:
     assert Counter({("n1", None): 50}) == Counter((item.node, item.error) for item in results)
 
 
+@asynccontextmanager
+async def relay(to: Target, source: str) -> AsyncIterator[Target]:
+    """Hand connections on from another address, as a balancer that translates addresses does."""
+
+    async def carry(one: trio.SocketStream, other: trio.SocketStream) -> None:
+        async for data in one:
+            await other.send_all(data)
+
+    async def handle(client: trio.SocketStream) -> None:
+        server = await trio.open_tcp_stream(to.address, to.port, local_address=source)
+        async with client, server, trio.open_nursery() as both:
+            both.start_soon(carry, server, client)
+            await carry(client, server)
+            both.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, handle, [listener])
+        yield Target("127.0.0.1", listener.socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_tells_whether_it_sees_the_client_itself() -> None:
+    async with node("n1") as target, relay(target, "127.0.0.2") as through:
+        direct = await results_of(Requests(targets=(target,), fresh=1, kept=1, count=4))
+        relayed = await results_of(Requests(targets=(through,), fresh=1, kept=0, count=2))
+        loads = await results_of(Downloads(targets=(through,), size=100_000))
+
+    assert [True] * 4 == [result.seen_as_itself for result in direct]
+    assert [False] * 3 == [result.seen_as_itself for result in (*relayed, *loads)]
+    assert [None] * 3 == [result.error for result in (*relayed, *loads)]
+
+
+async def test_who_did_not_answer_has_seen_nobody() -> None:
+    async with closed_port() as target:
+        (result,) = await results_of(Requests(targets=(target,), fresh=1, count=1))
+
+    assert result.seen_as_itself is None
+
+
 async def test_a_closed_port_is_a_refused_request_each_time() -> None:
     async with closed_port() as target:
         results = await results_of(Requests(targets=(target,), fresh=1, kept=1, count=6))

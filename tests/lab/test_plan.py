@@ -123,6 +123,51 @@ def test_a_spec_survives_json() -> None:
     assert made == LabSpec.from_json(json.loads(json.dumps(attrs.asdict(made))))
 
 
+def test_what_another_version_wrote_into_a_record_is_left_out() -> None:
+    made = spec(nodes=2)
+    written = {**json.loads(json.dumps(attrs.asdict(made))), "since_then": True}
+
+    assert made == LabSpec.from_json(written)
+
+
+def test_nodes_may_be_of_another_family_than_clients() -> None:
+    plan = make_plan(spec(direct=True, any_family=True, ipv4=False, ipv6=True, node_family="ipv4"))
+    node, balancer = plan.host("node1"), plan.host("lb1")
+    reported_to = tomli.loads(config_text(plan, node))["load_balancer"]["addresses"]
+
+    assert ["10.113.0.71/24"] == [str(one) for one in node.addresses("private")]
+    assert ["2001:db8:113::71/64"] == [str(one) for one in node.addresses("public")]
+    assert ["10.113.0.11"] == [entry["ip"] for entry in reported_to]
+    assert ["2001:db8:113::11"] == [vip.address for vip in plan.vips]
+    assert ["10.113.0.11/24"] == [str(one) for one in balancer.addresses("private")]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"any_family": False}, "reaches only nodes of the VIP's family"),
+        ({"one_armed": True}, "a one-armed lab has one network"),
+        ({"node_family": "ipx"}, "must be ipv4 or ipv6"),
+    ],
+)
+def test_another_family_needs_tunnels_and_a_network(values: Any, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spec(**({"any_family": True, "node_family": "ipv6"} | values))
+
+    assert 1 == len(caught.value.problems)
+    assert problem in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("encap", "any_family"), [("ipip", True), ("gue", True), ("none", False), ("nonsense", False)]
+)
+def test_a_forwarder_s_options_say_what_it_needs(encap: str, any_family: bool) -> None:
+    made = new_spec(plugin="l3_route", options=(("encap", f'"{encap}"'),))
+
+    assert any_family == made.any_family
+    assert made.direct == (encap != "nonsense"), "a bad option is for the balancer to tell"
+
+
 def test_all_problems_of_a_spec_come_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         LabSpec(name="Bad name", prefix="gale0000", nodes=0, balancers=99, weights=(1, -1))

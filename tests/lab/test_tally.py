@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which failures an event explains, and what the demo prints."""
 
+from typing import Any
+
+import attrs
+
 from galelb.lab.demo import problems_of
 from galelb.lab.jobs import Result
 from galelb.lab.tally import Tally, Window
@@ -127,6 +131,35 @@ def test_what_makes_a_demo_fail() -> None:
 
     assert [] == problems_of(good)
     assert 4 == len(problems_of(bad))
+
+
+def test_answers_that_take_a_detour_make_a_demo_fail() -> None:
+    good: dict[str, Any] = {
+        "failed": 0,
+        "per_node": {"n1": 1},
+        "downloads": {"total": 1, "broken": 0},
+        "answers_past_balancer": {"answers": 10, "relayed": 0},
+        "client_address_seen": {"own": 4, "other": 0},
+    }
+    detour = {"answers_past_balancer": {"answers": 10, "relayed": 1}}
+    stranger = {"client_address_seen": {"own": 4, "other": 1}}
+    nothing = {
+        "answers_past_balancer": {"answers": 0, "relayed": 0},
+        "client_address_seen": {"own": 0, "other": 0},
+    }
+
+    assert [] == problems_of(good)
+    assert [] == problems_of(good | {"answers_past_balancer": None})
+    assert ["1 answers passed a balancer"] == problems_of(good | detour)
+    assert 1 == len(problems_of(good | stranger))
+    assert 2 == len(problems_of(good | nothing))
+
+
+def test_what_nodes_saw_is_counted() -> None:
+    seen = [True, True, False, None]
+    tally = tally_of(*(attrs.evolve(request(0, 1), seen_as_itself=one) for one in seen))
+
+    assert {True: 2, False: 1} == tally.seen_as
 
 
 def test_the_rate_is_of_late() -> None:

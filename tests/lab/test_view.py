@@ -91,3 +91,27 @@ def test_the_verdict_says_what_is_wrong(recovered: float | None, verdict: str) -
     out.print(final_table(PLAN, RESULT | {"node_return": {"failed": 0, "recovered_s": recovered}}))
 
     assert verdict in text(out)
+
+
+def test_the_end_tells_which_way_answers_came() -> None:
+    out = console(terminal=False)
+    result = RESULT | {
+        "answers_past_balancer": {"answers": 70, "relayed": 2},
+        "client_address_seen": {"own": 19, "other": 1},
+    }
+    out.print(final_table(PLAN, result))
+    told = " ".join(text(out).split())
+
+    assert "70 packets of answers, 2 through a balancer" in told
+    assert "saw the client's own address 19 times of 20" in told
+    assert "2 answers passed a balancer" in told
+
+
+def test_without_nftables_the_end_says_what_is_not_known() -> None:
+    out = console(terminal=False)
+    own = {"own": 20, "other": 0}
+    out.print(
+        final_table(PLAN, RESULT | {"answers_past_balancer": None, "client_address_seen": own})
+    )
+
+    assert "nftables is not installed" in " ".join(text(out).split())
