@@ -29,6 +29,7 @@ from galelb.api.view import (
 from galelb.config.shared import digest as config_digest
 from galelb.control.counters import Counters, read_counters
 from galelb.control.host_notes import address_notes, veth_notes
+from galelb.control.serving import not_ready
 from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class RunningView:
         served = self.controller.served
         ours = (served.host.public, served.host.private)
         native = {one.name for one in self.interfaces() if one.mode is XdpMode.NATIVE}
-        unanswered = "forwarded" in reasons and "returned" not in reasons
+        # Nodes answer clients past a balancer whose forwarders claim no answers.
+        relays = any(forwarder.claims_returns for forwarder in served.forwarders.values())
+        unanswered = relays and "forwarded" in reasons and "returned" not in reasons
         notes = veth_notes(ours, native) if unanswered else []
         if self.config.announce.plugin is None:
             notes += address_notes(ours, served.services.values())
@@ -106,20 +109,12 @@ class RunningView:
 
     async def ready(self) -> str:
         """Return why the balancer cannot serve clients now, or "" when it can."""
-        detached = [one.name for one in self.interfaces() if one.mode is None]
-        if detached:
-            return f"not attached to {', '.join(detached)}"
-        without = [
-            service.name
-            for number, service in self.controller.served.services.items()
-            if self.controller.tables.table(number) is None
-        ]
-        return f"no routable node for {', '.join(without)}" if without else ""
+        return not_ready(self.controller, self.interfaces())
 
     async def nodes(self) -> tuple[NodeStatus, ...]:
         """Return all nodes in the order in which they joined."""
         counters = await self._counters()
-        numbers = self.controller.nodes
+        numbers, now = self.controller.nodes, trio.current_time()
         statuses = []
         for record in self.controller.health.records():
             index = numbers.number(str(record.node.address))
@@ -129,6 +124,7 @@ class RunningView:
                     index=index,
                     count=counters.by_node[index],
                     unroutable=self._unroutable(record),
+                    words=self.controller.health.words(record.node.address, now),
                 )
             )
         return tuple(statuses)
