@@ -19,7 +19,7 @@ __all__ = ["read_pcap"]
 _BLOCK = b"\x0a\x0d\x0d\x0a"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_LINK_BITS = 0x0FFFFFFF  # above them: whether frames end with their checksum
+_LINK_BITS = 0xFFFF  # above them: whether frames end with their checksum
 _SECOND = 1_000_000_000
 
 
