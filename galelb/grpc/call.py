@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import h2.errors
@@ -52,6 +53,8 @@ class Call:
         self._failure: CallError | None = None
         self._remote_ended = False
         self._local_ended = False
+        self._consumer: Callable[[bytes], bool] | None = None
+        self._consumer_failure: Exception | None = None
         self._headers_sent = False
 
     # used by whoever handles the call
@@ -64,14 +67,37 @@ class Call:
         """
         await trio.lowlevel.checkpoint()
         while not self._messages:
-            if self._remote_ended and (self._failure is None or self._heard_all):
+            if self._heard_out():
                 return None
-            if self._failure is not None:
-                raise CallError(self._failure.code, self._failure.message)
             await self._changed.wait()
         payload = self._messages.popleft()
         self._credit(len(payload) + PREFIX_BYTES)
         return payload
+
+    async def consume(self, consumer: Callable[[bytes], bool]) -> bool:
+        """Hand each message to `consumer` as soon as it is read, until that returns False.
+
+        Returns True then, and False after the last message. `consumer` runs in the task that
+        reads the connection and must not block; no task is switched to for a message. What it
+        raises is raised here.
+
+        Raises:
+            CallError: as `receive`.
+        """
+        await trio.lowlevel.checkpoint()
+        self._consumer, self._consumer_failure = consumer, None
+        try:
+            while True:
+                self._feed()
+                if self._consumer_failure is not None:
+                    raise self._consumer_failure
+                if self._consumer is None:
+                    return True
+                if self._heard_out():
+                    return False
+                await self._changed.wait()
+        finally:
+            self._consumer = None
 
     async def send(self, payload: bytes) -> None:
         """Send a message; waits while the other side gives no room.
@@ -160,7 +186,10 @@ class Call:
                 self.fail(error)
             else:
                 self.abort(error)
-        self._changed.notify()
+        if self._consumer is not None:
+            self._feed()
+        if self._consumer is None:
+            self._changed.notify()
 
     def on_end(self) -> None:
         """Note that the other side is done."""
@@ -185,6 +214,26 @@ class Call:
         self._link.room.notify()
 
     # details
+
+    def _feed(self) -> None:
+        """Hand messages to the consumer until it has enough."""
+        while self._messages and self._consumer is not None:
+            payload = self._messages.popleft()
+            self._credit(len(payload) + PREFIX_BYTES)
+            try:
+                goes_on = self._consumer(payload)
+            except Exception as error:  # the business of the task that consumes
+                self._consumer_failure, goes_on = error, False
+            if not goes_on:
+                self._consumer = None
+
+    def _heard_out(self) -> bool:
+        """Return whether no message follows. Raises CallError if the call failed."""
+        if self._remote_ended and (self._failure is None or self._heard_all):
+            return True
+        if self._failure is not None:
+            raise CallError(self._failure.code, self._failure.message)
+        return False
 
     @property
     def _over(self) -> bool:
@@ -246,8 +295,7 @@ class Call:
         size = min(size, self._uncredited)
         self._uncredited -= size
         if size and self._link.closed is None:
-            self._link.conn.acknowledge_received_data(size, self._id)
-            self._link.flush()
+            self._link.credit(self._id, size)
 
     def _drop(self) -> None:
         self._link.calls.pop(self._id, None)

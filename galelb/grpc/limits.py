@@ -7,7 +7,7 @@ import attrs
 
 from galelb.grpc.framing import MAX_MESSAGE_BYTES
 
-__all__ = ["Budget", "LinkLimits"]
+__all__ = ["Budget", "LinkLimits", "Share"]
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +35,48 @@ class LinkLimits:
     """Streams that the other side may open or reset per second, averaged over 10 s."""
     controls_per_s: float = 200.0
     """Other events of its making: PING, SETTINGS, priority, empty DATA."""
+
+
+class Share:
+    """The time of the only thread that one address may take: a bucket of seconds.
+
+    Who takes more is worked for later. So whatever an address sends, and over however many
+    connections, the others have the rest.
+    """
+
+    def __init__(self, rate: float = 0.05, burst: float = 0.1) -> None:
+        """`rate`: seconds per second on average; `burst`: at once, and the largest debt."""
+        self._rate = rate
+        self._burst = burst
+        self._left = burst
+        self._at = float("-inf")
+
+    def spend(self, seconds: float, now: float) -> None:
+        """Note that time was used."""
+        self._refill(now)
+        self._left = max(-self._burst, self._left - seconds)
+
+    def overdrawn(self, now: float) -> bool:
+        """Return whether more was used than there was."""
+        if self._left > 0:
+            return False
+        self._refill(now)
+        return self._left <= 0
+
+    def pause(self, now: float) -> float:
+        """Return how long to wait until there is time again."""
+        self._refill(now)
+        return max(0.0, -self._left) / self._rate + 0.001
+
+    def idle(self, now: float) -> bool:
+        """Return whether nothing is owed any more, so that it can be forgotten."""
+        self._refill(now)
+        return self._left >= self._burst
+
+    def _refill(self, now: float) -> None:
+        if now > self._at:
+            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._at = now
 
 
 class Budget:

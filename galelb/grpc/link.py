@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ssl
+import time
 from collections.abc import Callable
 
 import h2.config
@@ -15,14 +17,20 @@ import trio
 
 from galelb.grpc.call import Call
 from galelb.grpc.framing import CallError, StatusCode, header_dict, request_headers
-from galelb.grpc.limits import Budget, LinkLimits
+from galelb.grpc.limits import Budget, LinkLimits, Share
+from galelb.grpc.pipes import Pipe, StreamPipe
 from galelb.grpc.signal import Signal
 
 __all__ = ["Link"]
 
-_RECEIVE_BYTES = 16 * 1024
+_RECEIVE_BYTES = 4 * 1024
+"""At a time: what one link sends is worked on in small pieces, between those of the others."""
+_CREDIT_BYTES = 16 * 1024
+"""Consumed bytes of all calls together, from which on window is given back."""
 _READS_WHILE_WRITING = 8
 """How many reads may go on while a write is stuck: what they make us answer piles up."""
+_CALL_COST_S = 0.0005
+"""What the task of a new call costs, which is not measured."""
 _GOODBYE_S = 0.5
 _PING = b"galelb\0\0"
 _CONTROLS = (
@@ -43,12 +51,16 @@ class Link:
 
     def __init__(
         self,
-        stream: trio.abc.Stream,
+        stream: trio.abc.Stream | Pipe,
         *,
         limits: LinkLimits,
         accept: Callable[[Call], None] | None = None,
+        share: Share | None = None,
     ) -> None:
-        """Serve with `accept`, which is handed each new call and must not block; else a client."""
+        """Serve with `accept`, which is handed each new call and must not block; else a client.
+
+        `share` bounds the time that is spent on what the other side sends.
+        """
         self.limits = limits
         self.server_side = accept is not None
         self.conn = _connection(limits, client_side=accept is None)
@@ -61,10 +73,18 @@ class Link:
         self.room = Signal()
         """Notified when more may be sent."""
         self._accept = accept
-        self._stream = stream
+        self._share = share
+        self._pipe: Pipe = StreamPipe(stream) if isinstance(stream, trio.abc.Stream) else stream
         self._scope = trio.CancelScope()
-        self._wake = Signal()
-        self._greeted = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._mute = False
+        """Whether nothing can be sent any more; reading still tells why, if anything does."""
+        self._corked = False
+        """Whether what is to be sent is gathered until all that was received is handled."""
+        self._owed: dict[int, int] = {}
+        """Bytes by call that were consumed and for which no window was given back."""
+        self._owed_bytes = 0
+        self._greeted = False
         self._heard_at = trio.current_time()
         self._used_at = trio.current_time()
         self._resets = Budget(limits.resets_per_s)
@@ -76,16 +96,16 @@ class Link:
         """Carry calls until the link is closed, then close the stream."""
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._keep_alive)
                     self._begin()
-                    nursery.start_soon(self._write)
-                    nursery.start_soon(self._keep_alive)
                     task_status.started()
                     await self._read()
         finally:
+            self._nursery = None
             await self._say_goodbye()
             self.fail("closed here")
-            await trio.aclose_forcefully(self._stream)
+            await self._pipe.aclose()
 
     def open_call(self, path: str, authority: str) -> Call:
         """Begin a call (client).
@@ -107,8 +127,28 @@ class Link:
         return call
 
     def flush(self) -> None:
-        """Let the writer send what the connection holds."""
-        self._wake.notify()
+        """Send what the connection holds: at once, what is left by a task of its own."""
+        if self.writing or self._corked or self._nursery is None:
+            return
+        data = b"" if self._mute else self.conn.data_to_send()
+        self.backlog = 0
+        if data and not self._write_now(data):
+            self.writing = True
+            self._nursery.start_soon(self._write)
+        elif self.closed is not None:
+            self._scope.cancel()
+
+    def credit(self, stream_id: int, size: int) -> None:
+        """Give window back for consumed bytes of a call; not for each message on its own."""
+        self._owed[stream_id] = self._owed.get(stream_id, 0) + size
+        self._owed_bytes += size
+        if self._owed_bytes < _CREDIT_BYTES or self.closed is not None:
+            return
+        for owner, owed in self._owed.items():
+            self.conn.acknowledge_received_data(owed, owner)
+        self._owed.clear()
+        self._owed_bytes = 0
+        self.flush()
 
     def close(self, reason: str) -> None:
         """Close after sending what is left; calls fail with `reason`."""
@@ -141,53 +181,70 @@ class Link:
             while self.writing and reads > _READS_WHILE_WRITING:
                 await self.room.wait()
             try:
-                data = await self._stream.receive_some(_RECEIVE_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.fail("connection lost")
+                data = await self._pipe.receive_some(_RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self.fail(_broken(error))
                 return
             if not data:
-                self.fail("closed by the other side")
+                self.fail(self._hung_up())
                 return
+            if self._share is not None and self._share.overdrawn(trio.current_time()):
+                await trio.sleep(self._share.pause(trio.current_time()))
             self._heard_at = trio.current_time()
-            self._take(bytes(data))
+            self._take(data)
 
     def _take(self, data: bytes) -> None:
+        """Handle what was received, then send all that came of it together."""
+        began = time.thread_time() if self._share is not None else 0.0
+        self._corked = True
         try:
             for event in self.conn.receive_data(data):
                 if self.closed is None:
                     self._dispatch(event)
         except h2.exceptions.ProtocolError as error:
             self.close(f"the other side broke HTTP/2: {error}"[:200])
+        finally:
+            self._corked = False
         self.flush()
+        if self._share is not None:
+            self._share.spend(time.thread_time() - began, trio.current_time())
+
+    def _write_now(self, data: bytes) -> bool:
+        """Return whether all has left."""
+        try:
+            return self._pipe.write(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._mute = True
+            return True
 
     async def _write(self) -> None:
+        """Send what did not leave at once, and what comes up meanwhile."""
         while True:
-            data = self.conn.data_to_send()
-            if not data:
-                if self.closed is not None:
-                    self._scope.cancel()
-                    return
-                await self._wake.wait()
-                continue
-            self.writing = True
-            self.backlog = 0
             try:
                 with trio.fail_after(self.limits.write_timeout):
-                    await self._stream.send_all(data)
+                    await self._pipe.drain()
             except trio.TooSlowError:
                 self.fail("the other side does not read")
                 return
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.fail("connection lost")
-                return
-            self.writing = False
-            self.room.notify()
+                self._mute = True
+                break
+            data = self.conn.data_to_send()
+            self.backlog = 0
+            if not data or self._write_now(data):
+                break
+        self.writing = False
+        self.room.notify()
+        self.flush()
+
+    def _hung_up(self) -> str:
+        text = "closed by the other side"
+        return text if self._greeted else f"{text} before HTTP/2 began; does it want TLS?"
 
     async def _keep_alive(self) -> None:
         limits = self.limits
-        with trio.move_on_after(limits.handshake_timeout):
-            await self._greeted.wait()
-        if not self._greeted.is_set():
+        await trio.sleep(limits.handshake_timeout)
+        if not self._greeted:
             self.fail("no HTTP/2 settings in time")
             return
         while self.closed is None:
@@ -217,10 +274,11 @@ class Link:
             else:
                 call.end()
         self._end_connection(h2.errors.ErrorCodes.NO_ERROR, "shutting down")
-        if not self.writing:  # else a frame was cut off by the cancellation
+        if not self.writing and not self._mute:  # else a frame was cut off
             with trio.move_on_after(_GOODBYE_S, shield=True):
                 try:
-                    await self._stream.send_all(self.conn.data_to_send())
+                    if not self._pipe.write(self.conn.data_to_send()):
+                        await self._pipe.drain()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
 
@@ -255,6 +313,8 @@ class Link:
         call = Call(self, stream_id, headers)
         self.calls[stream_id] = call
         self._used_at = trio.current_time()
+        if self._share is not None:
+            self._share.spend(_CALL_COST_S, self._used_at)
         if self._spend(self._resets, "opens too many calls") and self._accept is not None:
             self._accept(call)
 
@@ -266,7 +326,7 @@ class Link:
         if call is not None:
             call.on_data(bytes(event.data or b""), size)
         elif size and event.stream_id:
-            self.conn.acknowledge_received_data(size, event.stream_id)
+            self.credit(event.stream_id, size)
 
     def _on_reset(self, event: h2.events.StreamReset) -> None:
         call = self.calls.get(event.stream_id or 0)
@@ -277,7 +337,7 @@ class Link:
 
     def _on_other(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RemoteSettingsChanged):
-            self._greeted.set()
+            self._greeted = True
             self.room.notify()
         if isinstance(event, _CONTROLS):
             self._spend(self._controls, "sends too many control frames")
@@ -292,6 +352,12 @@ class Link:
         if self.closed is None:
             self.conn.close_connection(code)
             self.close(reason)
+
+
+def _broken(error: Exception) -> str:
+    """Return why a connection broke; TLS knows it in words."""
+    told = isinstance(error.__cause__, ssl.SSLError)
+    return f"connection lost: {error}" if told else "connection lost"
 
 
 def _connection(limits: LinkLimits, *, client_side: bool) -> h2.connection.H2Connection:

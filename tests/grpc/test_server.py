@@ -316,8 +316,8 @@ class TestBadPeers:
     async def test_random_bytes_after_the_preface(self, nursery, autojump_clock, peer):
         rng = random.Random(7)
         server = make()
-        for _ in range(200):
-            client = peer.connect(nursery, server, A)
+        for number in range(200):
+            client = peer.connect(nursery, server, ip_address(f"10.0.1.{number}"))
             client.conn.initiate_connection()
             noise = bytearray(client.conn.data_to_send())
             for _ in range(rng.randrange(1, 4)):
@@ -334,8 +334,8 @@ class TestBadPeers:
         rng = random.Random(11)
         server = make()
         with capture_logs() as logs:
-            for _ in range(300):
-                client = peer.connect(nursery, server, A)
+            for number in range(300):
+                client = peer.connect(nursery, server, A + number)
                 await client.greet()
                 client.conn.send_headers(1, [(b":method", b"POST"), (b":path", b"/S/Echo"),
                     (b":scheme", b"http"), (b":authority", b"x"),
@@ -511,7 +511,7 @@ class TestConnectionLimits:
         assert b"X10.0.0.2" == await other.unary("/S/Upper", b"x")
         assert 4 == server.connections
         assert [1, 2, 4] == [
-            entry["refused"] for entry in logs if entry["event"] == "grpc_connections_refused"
+            entry["times"] for entry in logs if entry["event"] == "grpc_connection_refused"
         ]
         del clients
 
