@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import attrs
@@ -44,6 +44,8 @@ class NodeDesk:
         self._on_join = on_join
         self._on_leave = on_leave
         self._moved = trio.Event()
+        self._due = float("inf")
+        """When `run` wakes by itself."""
 
     def add_static(self, node: Node) -> None:
         """Add a configured node."""
@@ -77,6 +79,16 @@ class NodeDesk:
         self.health.lost(source, address, reason, trio.current_time())
         self.settle()
 
+    def unused(self, source: str) -> None:
+        """Note that a source is no longer in use."""
+        self.health.unused(source, trio.current_time())
+        self.settle()
+
+    def use_checkers(self, checkers: Collection[str]) -> None:
+        """Heed these sources' checks, and no others, from now on."""
+        self.health.use_checkers(checkers, trio.current_time())
+        self.settle()
+
     def neighbour(self, address: IPAddress, mac: str | None) -> None:
         """Note the link-layer address of a node's next hop, None = unresolved."""
         self.health.set_neighbour(address, mac, trio.current_time())
@@ -84,7 +96,9 @@ class NodeDesk:
 
     def settle(self) -> None:
         """Tell everybody about what changed since the last call."""
-        self._moved.set()
+        due = self.health.next_deadline()
+        if due is not None and due < self._due:
+            self._moved.set()
         changes = self.health.take_changes()
         for old, new in changes:
             if old is None:
@@ -102,8 +116,9 @@ class NodeDesk:
         while True:
             self._moved = trio.Event()
             deadline = self.health.next_deadline()
-            with trio.move_on_at(float("inf") if deadline is None else deadline):
-                await self._moved.wait()
+            self._due = float("inf") if deadline is None else deadline
+            with trio.move_on_at(self._due):
+                await self._moved.wait()  # until something is due earlier than was known
                 continue
             self.health.tick(trio.current_time())
             self.settle()

@@ -7,6 +7,7 @@ the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -50,6 +51,10 @@ class NodeHealth:
         self._machines: dict[IPAddress, NodeMachine] = {}
         self._records: dict[IPAddress, NodeRecord] = {}
         self._dues: dict[IPAddress, float] = {}
+        self._queue: list[tuple[float, int, IPAddress]] = []
+        """When to look at nodes again; each is in it at its deadline or earlier, see `_enqueue`."""
+        self._queued: dict[IPAddress, float] = {}
+        self._queued_count = 0
         self._stale: set[IPAddress] = set()
         """Nodes that may have changed since their record and deadline were looked at."""
         self._now = float("-inf")
@@ -81,16 +86,16 @@ class NodeHealth:
             NoSuchNodeError: the node is unknown and this is a check, which brings no nodes.
         """
         if report.source in self._checkers:
-            machine = self._known(report.address, now)
-            machine.check(report, self._now)
-            return machine.record()
+            checked = self._known(report.address, now)
+            checked.check(report, self._now)
+            return checked.record()
         machine = self._touch(report.address, now)
         if machine is None:
             machine = self._add(Node(address=report.address), now)
         if not machine.node.static:
             machine.node = _renewed(machine.node, report)
         machine.report(report, self._now)
-        return machine.record()
+        return self._refresh_node(report.address, machine)
 
     def lost(self, source: str, address: IPAddress, reason: str, now: float) -> None:
         """Note that a source lost a node; nothing if it never reported this node.
@@ -173,7 +178,7 @@ class NodeHealth:
         """Let everything happen that is due: time-outs, the black list's end, forgiveness."""
         self._now = max(self._now, now)
         self._refresh()
-        for address in [address for address, due in self._dues.items() if due <= self._now]:
+        for address in self._take_due():
             machine = self._machines[address]
             self._note(address, machine)
             machine.advance(self._now)
@@ -181,7 +186,12 @@ class NodeHealth:
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do next; None = nothing before other calls."""
         self._refresh()
-        return min(self._dues.values(), default=None)
+        while self._queue:
+            at, _, address = self._queue[0]
+            if self._queued.get(address) == at == self._dues.get(address):
+                return at
+            self._requeue_first()
+        return None
 
     # what others read
 
@@ -316,24 +326,60 @@ class NodeHealth:
 
     def _refresh(self) -> None:
         """Look again at the nodes that were touched; with thousands of them, only at these."""
-        for address in self._stale:
+        for address in list(self._stale):
             machine = self._machines.get(address)
-            due = None if machine is None else machine.deadline()
-            if machine is None:
+            if machine is not None:
+                self._refresh_node(address, machine)
+            else:
                 self._records.pop(address, None)
-            else:
-                self._records[address] = machine.record()
-            if due is None:
                 self._dues.pop(address, None)
-            else:
-                self._dues[address] = due
         self._stale.clear()
+
+    def _refresh_node(self, address: IPAddress, machine: NodeMachine) -> NodeRecord:
+        """Look again at one node; its record stays the same object while nothing changes."""
+        self._stale.discard(address)
+        record, known = machine.record(), self._records.get(address)
+        if record == known:
+            record = known
+        self._records[address] = record
+        due = machine.deadline()
+        if due is None:
+            self._dues.pop(address, None)
+        else:
+            self._dues[address] = due
+            self._enqueue(address, due)
+        return record
+
+    def _enqueue(self, address: IPAddress, due: float) -> None:
+        """Queue a node, unless it is queued earlier: most deadlines move on before they come."""
+        if due < self._queued.get(address, float("inf")):
+            self._queued[address] = due
+            self._queued_count += 1  # two of the same time must not be compared by address
+            heapq.heappush(self._queue, (due, self._queued_count, address))
+
+    def _requeue_first(self) -> None:
+        """Move the first of the queue to where it belongs by now."""
+        at, _, address = heapq.heappop(self._queue)
+        if self._queued.get(address) == at:
+            del self._queued[address]
+            if (due := self._dues.get(address)) is not None:
+                self._enqueue(address, due)
+
+    def _take_due(self) -> list[IPAddress]:
+        """Return the nodes whose deadline has come."""
+        found = []
+        while (due := self.next_deadline()) is not None and due <= self._now:
+            _, _, address = heapq.heappop(self._queue)
+            del self._queued[address], self._dues[address]
+            found.append(address)
+        return found
 
     def _note(self, address: IPAddress, machine: NodeMachine | None) -> None:
         """Note that a node is about to change, or to join or leave."""
-        self._stale.add(address)
         if address not in self._before:
-            self._before[address] = None if machine is None else machine.record()
+            known = self._records.get(address) if address not in self._stale else None
+            self._before[address] = known or (None if machine is None else machine.record())
+        self._stale.add(address)
 
     def _full(self) -> str:
         return f"this balancer knows {self._max_nodes} nodes already, which is its limit"
@@ -341,5 +387,7 @@ class NodeHealth:
 
 def _renewed(node: Node, report: HealthReport) -> Node:
     """Return the node with what it announced about itself."""
+    if report.name in ("", node.name) and report.weight in (None, node.weight):
+        return node  # as almost always
     weight = node.weight if report.weight is None else min(max(report.weight, 0), MAX_WEIGHT)
     return attrs.evolve(node, name=plain_text(report.name) or node.name, weight=weight)

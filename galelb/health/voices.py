@@ -36,6 +36,8 @@ class Check:
 
 def plain_text(text: str) -> str:
     """Return foreign text made safe to print: one line, printable, bounded."""
+    if not text:
+        return ""
     line = " ".join(text[: 2 * MAX_TEXT].split())
     return "".join(c if c.isprintable() else "?" for c in line)[:MAX_TEXT]
 
