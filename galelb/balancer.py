@@ -18,6 +18,7 @@ from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
 from galelb.control.saver import StateSaver
 from galelb.control.settings import health_settings, table_settings
+from galelb.control.sources import HealthSources, checkers, source_context, start_services
 from galelb.control.state import SavedState, load_state
 from galelb.datapath.deployment import Deployment
 from galelb.datapath.events import ProgramEvents
@@ -26,9 +27,10 @@ from galelb.datapath.limits import MAX_KNOWN_NODES, MAX_NODES, MAX_SERVICES, lim
 from galelb.datapath.machine import cache_folder, machine_seed, state_folder
 from galelb.datapath.programs import Generation, KernelDataPath
 from galelb.errors import ConfigError, GaleError
+from galelb.grpc.signal import Signal
 from galelb.health import NodeHealth
 from galelb.netlink import Netlink, open_netlink
-from galelb.plugins.blame import blamed, run_blamed
+from galelb.plugins.blame import run_blamed
 from galelb.resolve.next_hops import NextHopTable
 from galelb.resolve.resolver import NodeResolver
 from galelb.sources import BalancerContext
@@ -72,7 +74,10 @@ class Balancer:
         self._node_numbers = Numbering("node", MAX_NODES, self._state.nodes)
         self._datapath = KernelDataPath(pin_dir, self.directory / "cache", cache_folder())
         self._next_hops = NextHopTable(limits_for((), config.forwarding.table_size).max_next_hops)
-        self._health = NodeHealth(health_settings(config), max_nodes=MAX_KNOWN_NODES)
+        self._health = NodeHealth(
+            health_settings(config), max_nodes=MAX_KNOWN_NODES, checkers=checkers(config, plugins)
+        )
+        self._moved = Signal()  # of nodes, services and tables, for health sources
         plugins.configure(config)
         self._tables = TableKeeper(plugins, table_settings(config))
         self._controller = Controller(
@@ -81,6 +86,7 @@ class Balancer:
             next_hops=self._next_hops,
             tables=self._tables,
             remember=lambda: self._saver.save(),
+            planned=self._moved.notify,
         )
         self._saver = StateSaver(self.directory, self._snapshot)
         self._desk = NodeDesk(
@@ -90,6 +96,7 @@ class Balancer:
             on_join=self._watch_node,
             on_leave=self._forget_node,
         )
+        self._sources: HealthSources | None = None
         self._resolver: NodeResolver | None = None
         self._view: RunningView | None = None
         self._deployment: Deployment | None = None
@@ -247,6 +254,8 @@ class Balancer:
             self._switched.set()
         if self._view is not None:
             self._view.use(config)
+        if self._sources is not None:
+            await self._sources.change(config)
         await self._saver.save()
         log.info("reloaded", services=len(generation.request.services))
 
@@ -272,15 +281,10 @@ class Balancer:
         async with trio.open_nursery() as edge:
             await edge.start(self._api(private).run)
             context = self._context(private)
-            for name in self.config.node_health.sources:
-                with blamed(name, "health source"):
-                    source = self.plugins.health_source(name)(self.config.plugins[name], context)
-                await edge.start(run_blamed, name, source)
-            for name, service in self.plugins.services().items():
-                if name in self.config.plugins:
-                    with blamed(name, "service"):
-                        component = service(self.config.plugins[name], context)
-                    await edge.start(run_blamed, name, component)
+            self._sources = HealthSources(self.plugins, self._desk, lambda: context)
+            await edge.start(self._sources.run)
+            await self._sources.use(self.config)
+            await start_services(edge, self.plugins, context)
             # Adopted nodes can report only from now on.
             self._health.renew_adoption(trio.current_time())
             self.plugins.started()
@@ -322,13 +326,15 @@ class Balancer:
         )
 
     def _context(self, private: Interface) -> BalancerContext:
-        return BalancerContext(
+        assert self._deployment is not None
+        return source_context(
             config=self.config,
-            private_addresses=private.addresses,
-            report=self._desk.report,
-            node_gone=self._desk.lost,
-            nodes=self._health.records,
-            node_setups=lambda: self._controller.served.node_setups(),
+            private=private,
+            desk=self._desk,
+            controller=self._controller,
+            interfaces=self._deployment.attacher.statuses,
+            hop=self._resolver_in_use.hop,
+            changed=self._moved,
         )
 
     @property

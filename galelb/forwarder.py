@@ -176,6 +176,19 @@ class Forwarder(abc.ABC):
         del service
         return ()
 
+    def vip_packet(
+        self, service: Service, packet: bytes, node: IPAddress, host: HostView
+    ) -> bytes | None:
+        """Return an IP packet to the VIP as it travels to this node, for checks of its health.
+
+        None = the nodes get packets to their own addresses, and are checked there. Raises
+        GaleError when there is no way to this node. The default leaves the packet as it is
+        where nodes hold the VIP.
+        """
+        del node, host
+        holds = any(setup.kind == "vip_on_lo" for setup in self.node_setups(service))
+        return packet if holds else None
+
     @property
     def any_family(self) -> bool:
         """Whether nodes may have another address family than the VIP."""

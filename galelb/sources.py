@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from galelb.forwarder import Options
-from galelb.model import HealthReport, IPAddress, NodeRecord, NodeSetup
+from galelb.grpc.signal import Signal
+from galelb.model import HealthReport, IPAddress, NextHop, NodeRecord, NodeSetup, Service
 
 if TYPE_CHECKING:
     import trio
@@ -24,7 +25,19 @@ __all__ = [
     "HealthSource",
     "Scheduler",
     "SyncTransport",
+    "VipWay",
 ]
+
+
+@attrs.frozen(kw_only=True)
+class VipWay:
+    """How packets to a VIP reach one very node past this machine's kernel, which owns the VIP."""
+
+    source: IPAddress
+    """An address of the balancer's, of the VIP's family, that the node can answer to."""
+    hop: NextHop
+    wrap: Callable[[bytes], bytes]
+    """Returns an IP packet to the VIP with the headers that its forwarder puts before it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +53,15 @@ class BalancerContext:
     nodes: Callable[[], Sequence[NodeRecord]]
     node_setups: Callable[[], Sequence[NodeSetup]] = tuple
     """What nodes must be set up for at present, for sources that can tell them."""
+    services: Callable[[], Sequence[Service]] = tuple
+    """What is served at present."""
+    serving: Callable[[], Mapping[str, bool]] = dict
+    """Whether each service by name has a node; "" = whether the balancer is ready as a whole."""
+    vip_way: Callable[[Service, IPAddress], VipWay | None] = lambda *_: None
+    """How to reach a service's VIP on this very node; None = its nodes are reached at their own
+    addresses. Raises GaleError, which says why, when there is no way at present."""
+    changed: Signal = attrs.Factory(Signal)
+    """Notified after nodes, services or tables have changed."""
 
 
 class Scheduler(abc.ABC):
@@ -76,7 +98,20 @@ class _ComponentPlugin(abc.ABC):
 
 
 class HealthSource(_ComponentPlugin):
-    """Learns whether nodes are healthy and hands reports to the core."""
+    """Learns whether nodes are healthy and hands reports to the core.
+
+    A source either brings nodes, which report to it, or checks nodes that are known already.
+    """
+
+    checks: ClassVar[bool] = False
+    """Whether it looks at nodes itself. Then its reports can only bar a node, they stand until
+    the next one, and a new node waits for the first: every node needs a report of it soon, or a
+    `node_gone`, which says that there is nothing to check."""
+
+    def reload(self, options: Any, config: BalancerConfig) -> None:
+        """Go on with other settings, after a reload of the configuration; must not block."""
+        del config
+        self.options = options
 
 
 class SyncTransport(_ComponentPlugin):

@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from galelb.api.view import (
     Count,
     FlowPage,
@@ -81,6 +83,7 @@ def node_json(node: NodeStatus) -> Json:
         # A forwarder may refuse a node that looks fine to everyone else.
         "takes_new_flows": node.record.takes_new_flows and not node.unroutable,
         "unroutable_reason": node.unroutable,
+        "health": [attrs.asdict(word) for word in node.words],
         **_count_json(node.count),
     }
 

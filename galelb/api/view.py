@@ -12,7 +12,7 @@ import attrs
 
 from galelb.abi import Reason
 from galelb.errors import GaleError
-from galelb.model import Flow, IPAddress, Metric, NodeRecord, Peer, Service, XdpMode
+from galelb.model import Flow, HealthWord, IPAddress, Metric, NodeRecord, Peer, Service, XdpMode
 
 __all__ = [
     "MAX_WEIGHT",
@@ -123,6 +123,8 @@ class NodeStatus:
     """Traffic to this node."""
     unroutable: str = ""
     """Why lookup tables leave it out, for people; empty when they may name it."""
+    words: tuple[HealthWord, ...] = ()
+    """The last word of every health source about it."""
 
 
 @attrs.frozen(kw_only=True)

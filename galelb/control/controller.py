@@ -43,7 +43,8 @@ class Controller:
     """Owns the way from records to maps; everything it does is idempotent.
 
     `wake` asks for a new plan; `run` makes one plan at a time, with all that changed meanwhile.
-    `remember` saves the state: a number must be on disk before any flow can hold it.
+    `remember` saves the state: a number must be on disk before any flow can hold it. `planned`
+    is called whenever maps hold what was planned; it must not block.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Controller:
         next_hops: NextHopTable,
         tables: TableKeeper,
         remember: Callable[[], Awaitable[None]] = _forget_nothing,
+        planned: Callable[[], None] = lambda: None,
     ) -> None:
         self.health = health
         self.nodes = nodes
@@ -64,6 +66,7 @@ class Controller:
         self.gateway_of: Callable[[IPAddress], IPAddress | None] = lambda _: None
         """Returns the router on the way to a node, as far as it is known."""
         self._remember = remember
+        self._planned = planned
         self._numbers = NodeNumbers(nodes)
         self._writing = Writing()
         self._served: Served | None = None
@@ -152,6 +155,7 @@ class Controller:
         await self._update_tables(targets, now)
         await trio.to_thread.run_sync(self._write_services, self.served.services)
         self.tables.plan_done(trio.current_time())
+        self._planned()
 
     def _tell_refused(self, refused: Refused) -> None:
         """Log nodes that a forwarder has come to refuse: others may still reach them."""

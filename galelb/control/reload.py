@@ -11,7 +11,6 @@ _FIXED = (
     ("instance", ("name", "run_dir")),
     ("private_interface", ("node_port", "api_port", "load_balancer_port", "net_interface_private")),
     ("public_interface", ("net_interface_public",)),
-    ("node_health", ("sources",)),
     ("load_balancer_quorum", ("transport", "addresses")),
     ("forwarding", ("table_size", "table_seed", "extra_interfaces", "xdp_mode")),
     ("announce", ("plugin",)),

@@ -41,7 +41,7 @@ class InterfaceWatch:
         netlink: Netlink,
         attacher: Attacher,
         entries: Callable[[], Entries],
-        changed: Callable[[], None],
+        *changed: Callable[[], None],
     ) -> None:
         self._netlink = netlink
         self._attacher = attacher
@@ -60,7 +60,7 @@ class InterfaceWatch:
 
     async def _link_changed(self, event: LinkChanged) -> None:
         if self._attacher.note_link(event.name, event.ifindex, removed=event.removed):
-            self._changed()
+            self._tell()
         if not event.removed:
             await self._check(event.name, event.ifindex)
 
@@ -78,4 +78,8 @@ class InterfaceWatch:
             await self._attacher.attach(name, self._entries())
         except GaleError as error:
             log.error("not_attached", interface=name, reason=str(error))  # noqa: TRY400
-        self._changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        for changed in self._changed:
+            changed()

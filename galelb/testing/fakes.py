@@ -26,6 +26,7 @@ from galelb.api.view import (
 from galelb.errors import GaleError
 from galelb.model import (
     Flow,
+    HealthWord,
     IPAddress,
     Metric,
     Node,
@@ -51,8 +52,21 @@ def _node(last: int, name: str, state: NodeState, index: int, **more: Any) -> No
         neighbour=f"02:00:00:00:00:{last:02x}",
     )
     record = attrs.evolve(record, **more)
-    count = Count(1000 * index, 640_000 * index)
-    return NodeStatus(record=record, index=index, count=count, unroutable=_unroutable(record))
+    return NodeStatus(
+        record=record,
+        index=index,
+        count=Count(1000 * index, 640_000 * index),
+        unroutable=_unroutable(record),
+        words=_words(record),
+    )
+
+
+def _words(record: NodeRecord) -> tuple[HealthWord, ...]:
+    """Return what the node said last; nothing if it is silent."""
+    if record.state is NodeState.DOWN:
+        return ()
+    word, message = ("shutting down", "upgrade") if record.draining else ("serving", "")
+    return (HealthWord(source="health_grpc", word=word, message=message, age_s=0.5),)
 
 
 def _unroutable(record: NodeRecord) -> str:

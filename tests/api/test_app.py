@@ -89,6 +89,15 @@ async def test_nodes_are_listed_in_order(client: Client) -> None:
         "takes_new_flows": False,
         "index": 2,
         "unroutable_reason": "drained by the operator",
+        "health": [
+            {
+                "source": "health_grpc",
+                "service": "",
+                "word": "shutting down",
+                "message": "upgrade",
+                "age_s": 0.5,
+            }
+        ],
         "packets": 2000,
         "bytes": 1280000,
     } == nodes[1]
