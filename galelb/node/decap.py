@@ -100,24 +100,13 @@ class Decapsulator:
     async def _try(self, netlink: Netlink, interface: Interface, program: DecapProgram) -> str:
         """Attach to an interface; returns why that is impossible, or nothing."""
         try:
-            self._claim(interface.name)
+            if interface.name not in self._claims:
+                # Asking who has it may take a second.
+                self._claims[interface.name] = await netlink.call(_claimed, interface.name)
             await self._attach(netlink, interface, program)
         except (GaleError, OSError) as error:
             return str(error)
         return ""
-
-    def _claim(self, name: str) -> None:
-        """Keep a balancer of this machine from taking the interface, or learn that it has it."""
-        if name in self._claims:
-            return
-        with contextlib.ExitStack() as stack:
-            taken = stack.enter_context(claim(name))
-            if taken is not None:
-                raise GaleError(
-                    f"interface {name} belongs to a balancer of this machine (pid {taken}), so"
-                    " tunnels cannot end on it: run them on different machines or interfaces"
-                )
-            self._claims[name] = stack.pop_all()
 
     async def _attach(self, netlink: Netlink, interface: Interface, program: DecapProgram) -> None:
         state = await netlink.call(query_xdp, interface.ifindex)
@@ -188,6 +177,19 @@ class Decapsulator:
     async def _forget(self, gone: Decapsulation) -> None:
         held = self._book.record.decapsulations
         await self._book.write(decapsulations=tuple(one for one in held if one != gone))
+
+
+def _claimed(name: str) -> contextlib.ExitStack:
+    """Keep balancers of this machine from taking an interface. Raises GaleError if one has it."""
+    with contextlib.ExitStack() as stack:
+        taken = stack.enter_context(claim(name))
+        if taken is not None:
+            who = f" (pid {taken})" if taken else ""
+            raise GaleError(
+                f"interface {name} belongs to a balancer of this machine{who}, so tunnels cannot"
+                " end on it: run them on different machines or interfaces"
+            )
+        return stack.pop_all()
 
 
 def _decapsulation(
