@@ -23,6 +23,10 @@ class Served:
     maps: Mapping[str, BpfMap]
     retired: tuple[int, ...] = ()
     """Ids of services that are no longer served; their entries are cleared."""
+    _setups: list[tuple[NodeSetup, ...]] = attrs.field(
+        init=False, factory=list, eq=False, repr=False
+    )
+    """At most one: what `node_setups` found; it is asked for with every report of a node."""
 
     def notes(self) -> list[str]:
         """Return what the forwarders find worth a line at start."""
@@ -36,9 +40,12 @@ class Served:
 
     def node_setups(self) -> tuple[NodeSetup, ...]:
         """Return what nodes must be set up for, each once and in a fixed order."""
-        found = {
-            setup
-            for service in self.services.values()
-            for setup in self.forwarders[service.forwarder].node_setups(service)
-        }
-        return tuple(sorted(found, key=lambda one: (one.kind, str(one.vip), one.port)))
+        if not self._setups:
+            found = {
+                setup
+                for service in self.services.values()
+                for setup in self.forwarders[service.forwarder].node_setups(service)
+            }
+            ordered = sorted(found, key=lambda one: (one.kind, str(one.vip), one.port))
+            self._setups.append(tuple(ordered))
+        return self._setups[0]

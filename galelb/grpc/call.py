@@ -99,6 +99,12 @@ class Call:
         finally:
             self._consumer = None
 
+    async def wait_over(self) -> None:
+        """Wait until nothing can be sent any more: the call has failed or was ended here."""
+        await trio.lowlevel.checkpoint()
+        while not self._over:
+            await self._changed.wait()
+
     async def send(self, payload: bytes) -> None:
         """Send a message; waits while the other side gives no room.
 

@@ -131,6 +131,15 @@ class Server:
             handlers.cancel_scope.deadline = trio.current_time() + _LAST_WORDS_S
         log.debug("grpc_connection_closed", peer=str(peer), reason=link.closed)
 
+    def refuse(self, peer: IPAddress, reason: str) -> None:
+        """Log a refusal: the first, second, fourth..., so that a flood cannot flood the log."""
+        if len(self._refusals) >= _MOST_REFUSALS:
+            self._refusals.clear()
+        self._refusals[peer, reason] += 1
+        times = self._refusals[peer, reason]
+        if times & (times - 1) == 0:
+            log.warning("grpc_refused", peer=str(peer), reason=reason, times=times)
+
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
         try:
             peer = ip_address(stream.socket.getpeername()[0].partition("%")[0])
@@ -159,9 +168,9 @@ class Server:
                 with trio.fail_after(self._limits.link.handshake_timeout):
                     await pipe.handshake()
             except trio.TooSlowError:
-                self._refuse(peer, "no TLS handshake in time")
+                self.refuse(peer, "no TLS handshake in time")
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._refuse(peer, str(error))
+                self.refuse(peer, str(error))
                 with trio.move_on_after(_LINGER_S):
                     await pipe.linger()
             else:
@@ -194,11 +203,11 @@ class Server:
     def _admits(self, peer: IPAddress) -> bool:
         limits = self._limits
         if self._connections[peer] >= limits.max_connections_per_address:
-            self._refuse(peer, "it has too many connections")
+            self.refuse(peer, "it has too many connections")
             return False
         if self.connections < limits.max_connections or self._make_room():
             return True
-        self._refuse(peer, "there are too many connections")
+        self.refuse(peer, "there are too many connections")
         return False
 
     def _make_room(self) -> bool:
@@ -216,15 +225,6 @@ class Server:
             if len(self._shares) >= _MOST_SHARES:
                 self._shares.clear()
         return self._shares.setdefault(peer, Share())
-
-    def _refuse(self, peer: IPAddress, reason: str) -> None:
-        """Log a refusal: the first, second, fourth..., so that a flood cannot flood the log."""
-        if len(self._refusals) >= _MOST_REFUSALS:
-            self._refusals.clear()
-        self._refusals[peer, reason] += 1
-        times = self._refusals[peer, reason]
-        if times & (times - 1) == 0:
-            log.warning("grpc_connection_refused", peer=str(peer), reason=reason, times=times)
 
 
 async def _close(stream: trio.abc.Stream | Pipe) -> None:

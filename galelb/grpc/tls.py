@@ -141,13 +141,18 @@ def expiry_warning(path: Path) -> str:
     return f"the certificate in {path} expires on {end:%Y-%m-%d}" if near else ""
 
 
-def read_secret(key: str, path: Path) -> str:
-    """Return the text of a file that nobody else may read, without white space around it.
+def read_secret(key: str, path: Path, *, shortest: int) -> str:
+    """Return the one line of a file that not everybody may read.
 
     Raises:
-        FileProblemError: it cannot be read, or everybody can read it.
+        FileProblemError: it cannot be read, everybody can read it, or it is no such line.
     """
-    return _secret_text(key, path).strip()
+    secret = _secret_text(key, path).strip()
+    if len(secret) < shortest:
+        raise FileProblemError(key, f"{path}: needs at least {shortest} characters")
+    if not (secret.isascii() and secret.isprintable()) or " " in secret:
+        raise FileProblemError(key, f"{path}: must be one line of ASCII without spaces")
+    return secret
 
 
 def _secret_text(key: str, path: Path) -> str:

@@ -4,55 +4,89 @@
 from __future__ import annotations
 
 import errno
+import resource
 from collections import Counter
 from ipaddress import IPv6Address
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import structlog
 import trio
-from galelb_plugins.health_grpc.protocol import (
-    GET_CONFIG,
-    REPORT,
-    SOURCE,
-    answer_to,
-    config_for_nodes,
-    config_version,
-    report_from,
-)
-from pydantic import Field
+from galelb_plugins.health_grpc.access import Access, load_access
+from galelb_plugins.health_grpc.protocol import GET_CONFIG, REPORT, SOURCE, config_for_nodes
+from galelb_plugins.health_grpc.reports import Reports, Versions
+from galelb_plugins.health_grpc.standard import StandardHealth
+from pydantic import Field, model_validator
 
 from galelb import forwarder
+from galelb.config.problems import KeyProblemError
+from galelb.config.types import Folder
 from galelb.durations import Duration
 from galelb.errors import GaleError
 from galelb.grpc.call import Call
 from galelb.grpc.framing import CallError, StatusCode
-from galelb.grpc.limits import Budget, LinkLimits
-from galelb.grpc.server import Server, ServerLimits, unary
+from galelb.grpc.limits import LinkLimits
+from galelb.grpc.server import Handler, Server, ServerLimits, unary
+from galelb.grpc.tls import FileProblemError
 from galelb.health import HealthSettings
 from galelb.model import IPAddress
 from galelb.sources import BalancerContext, HealthSource
+
+if TYPE_CHECKING:
+    from galelb.config import BalancerConfig
 
 __all__ = ["HealthGrpc", "Options"]
 
 log = structlog.get_logger(__name__)
 
-_REPORTS_PER_S = 20.0
-"""Per stream, averaged over 10 s; a node that is faster has to wait."""
 _BIND_TRIES = 20
 _BIND_PAUSE_S = 0.15
+_SILENT_TIMEOUTS = 3
+"""A stream without a report for this many `checks_timeout` is ended: nobody needs it."""
+_SPARE_FILES = 1024
+"""Open files beside the connections: maps, sockets of the API, logs."""
 
 
 class Options(forwarder.Options):
     """`[plugins.health_grpc]`."""
 
+    tls_cert: Folder | None = None
+    """PEM file: the balancer's certificate, for TLS; the chain may follow it."""
+    tls_key: Folder | None = None
+    """PEM file: the key of `tls_cert`, without a password."""
+    tls_client_ca: Folder | None = None
+    """PEM file: the authorities that sign certificates of nodes; others may not connect."""
+    token_file: Folder | None = None
+    """File with a secret of 16 characters or more that nodes must show; instead of TLS."""
     max_connections: Annotated[int, Field(ge=1, le=65536)] = 4096
     """Connections of all nodes together."""
     max_connections_per_address: Annotated[int, Field(ge=1, le=65536)] = 32
     """Connections of one node."""
+    max_streams_per_address: Annotated[int, Field(ge=1, le=65536)] = 128
+    """Streams of reports of one node."""
     keepalive_interval: Annotated[Duration, Field(gt=0)] = 5.0
     """Silence after which a connection is probed with a PING."""
     keepalive_timeout: Annotated[Duration, Field(gt=0)] = 5.0
     """A connection whose PING is not answered for this long is closed."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        files = {k: getattr(self, k) for k in ("tls_cert", "tls_key", "tls_client_ca")}
+        if any(files.values()):
+            for key, path in files.items():
+                if path is None:
+                    raise KeyProblemError("tls_cert, tls_key and tls_client_ca go together", key)
+            if self.token_file is not None:
+                text = "not beside tls_*: certificates say who may connect"
+                raise KeyProblemError(text, "token_file")
+        try:
+            self.access()
+        except FileProblemError as error:
+            raise KeyProblemError(str(error), error.key) from None
+        return self
+
+    def access(self) -> Access:
+        """Read the files. Raises FileProblemError."""
+        return load_access(self.tls_cert, self.tls_key, self.tls_client_ca, self.token_file)
 
 
 class HealthGrpc(HealthSource):
@@ -64,13 +98,10 @@ class HealthGrpc(HealthSource):
     def __init__(self, options: Any, context: BalancerContext) -> None:
         super().__init__(options, context)
         self._streams: Counter[IPAddress] = Counter()
-        section = context.config.node_health
-        self._settings = HealthSettings(
-            checks_before_routing=section.checks_before_routing,
-            checks_timeout=section.checks_timeout,
-            black_list_after_fails=section.black_list_after_fails,
-            black_list_expiry=section.black_list_expiry,
-        )
+        self._talks: set[Reports] = set()
+        self._versions = Versions(context.node_setups)
+        self._settings = _settings(context.config)
+        self._access: Access = options.access()
         limits = ServerLimits(
             link=LinkLimits(
                 keepalive_interval=options.keepalive_interval,
@@ -80,8 +111,30 @@ class HealthGrpc(HealthSource):
             max_connections_per_address=options.max_connections_per_address,
         )
         self.server = Server(
-            {GET_CONFIG: unary(self._get_config), REPORT: self._take_reports}, limits
+            {
+                GET_CONFIG: self._guarded(unary(self._get_config)),
+                REPORT: self._guarded(self._take_reports),
+                **StandardHealth(context).handlers(),
+            },
+            limits,
         )
+        self.server.tls = self._access.tls
+
+    def reload(self, options: Any, config: BalancerConfig) -> None:
+        """Use other settings; certificates and tokens are read again, for new connections."""
+        self._settings = _settings(config)
+        try:
+            self._access = options.access()
+        except FileProblemError as error:  # changed since the file was checked
+            log.error("health_grpc_keeps_old_secrets", reason=str(error))  # noqa: TRY400
+            return
+        self.options = options
+        self.server.tls = self._access.tls
+        self._warn()
+
+    def notes(self) -> list[str]:
+        """Return what `galelb status` should say."""
+        return [self._access.warning] if self._access.warning else []
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Listen on every private address, then serve until cancelled.
@@ -98,21 +151,50 @@ class HealthGrpc(HealthSource):
         listeners: list[trio.SocketListener] = []
         for address in self.context.private_addresses:
             listeners += await _listen(address, port, interface)
-        log.info("health_grpc_listening", interface=interface, port=port)
+        log.info(
+            "health_grpc_listening",
+            interface=interface,
+            port=port,
+            security=self._access.kind,
+        )
+        self._warn()
+        _allow_open_files(self.options.max_connections + _SPARE_FILES)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_silent_streams)
             await nursery.start(self.server.serve, listeners)
             task_status.started()
+
+    def _warn(self) -> None:
+        if self._access.warning:
+            log.warning("health_grpc_access", text=self._access.warning)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def handle(call: Call, peer: IPAddress) -> None:
+            try:
+                self._access.check(call)
+            except CallError as error:
+                self.server.refuse(peer, error.message)
+                raise
+            await handler(call, peer)
+
+        return handle
 
     def _get_config(self, request: bytes, peer: IPAddress) -> bytes:
         del request, peer
         return config_for_nodes(self._settings, self.context.node_setups())
 
     async def _take_reports(self, call: Call, peer: IPAddress) -> None:
+        if self._streams[peer] >= self.options.max_streams_per_address:
+            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many streams from this address")
         self._streams[peer] += 1
-        log.info("node_stream_opened", node=str(peer))
+        if self._streams[peer] == 1:
+            log.info("node_stream_opened", node=str(peer))
+        talk = Reports(call, peer, self.context, self._versions, trio.current_time())
+        self._talks.add(talk)
         why = "broke off"
         try:
-            why = await self._conversation(call, peer)
+            await talk.run()
+            why = "the node hung up"
         except CallError as error:
             why = error.message or error.code.name
             raise
@@ -120,7 +202,18 @@ class HealthGrpc(HealthSource):
             why = ""
             raise
         finally:
+            self._talks.discard(talk)
             self._leave(peer, why)
+
+    async def _end_silent_streams(self) -> None:
+        """End streams that have had no report for long: they only take places from others."""
+        while True:
+            longest = _SILENT_TIMEOUTS * self._settings.checks_timeout
+            await trio.sleep(longest / 4)
+            text = f"no report for {longest:g} s"
+            oldest = trio.current_time() - longest
+            for talk in [talk for talk in self._talks if talk.heard_at <= oldest]:
+                talk.end(CallError(StatusCode.DEADLINE_EXCEEDED, text))
 
     def _leave(self, peer: IPAddress, why: str) -> None:
         """Forget a stream; the node is gone with its last one."""
@@ -131,21 +224,31 @@ class HealthGrpc(HealthSource):
                 log.info("node_stream_closed", node=str(peer), reason=why)
                 self.context.node_gone(SOURCE, peer, f"its connection ended: {why}")
 
-    async def _conversation(self, call: Call, peer: IPAddress) -> str:
-        """Take reports until the node ends its stream; returns why that ended."""
-        budget = Budget(_REPORTS_PER_S)
-        while (payload := await call.receive()) is not None:
-            report = report_from(payload, peer)
-            try:
-                record = self.context.report(report)
-            except GaleError as error:
-                raise CallError(StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
-            # A node that does not read misses answers, but its reports still count.
-            version = config_version(self.context.node_setups())
-            call.send_nowait(answer_to(report, record, version))
-            if not budget.spend(trio.current_time()):
-                await trio.sleep(1 / _REPORTS_PER_S)
-        return "the node hung up"
+
+def _settings(config: BalancerConfig) -> HealthSettings:
+    section = config.node_health
+    return HealthSettings(
+        checks_before_routing=section.checks_before_routing,
+        checks_timeout=section.checks_timeout,
+        black_list_after_fails=section.black_list_after_fails,
+        black_list_expiry=section.black_list_expiry,
+    )
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the soft limit of open files towards the hard one; 1,024 is the usual default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning(
+            "few_open_files",
+            limit=most,
+            wanted=wanted,
+            hint="raise LimitNOFILE of the service, or lower max_connections",
+        )
 
 
 async def _listen(address: IPAddress, port: int, interface: str) -> list[trio.SocketListener]:

@@ -510,9 +510,7 @@ class TestConnectionLimits:
 
         assert b"X10.0.0.2" == await other.unary("/S/Upper", b"x")
         assert 4 == server.connections
-        assert [1, 2, 4] == [
-            entry["times"] for entry in logs if entry["event"] == "grpc_connection_refused"
-        ]
+        assert [1, 2, 4] == [entry["times"] for entry in logs if entry["event"] == "grpc_refused"]
         del clients
 
     async def test_all_together_are_bounded_and_a_place_is_given_back(
