@@ -21,6 +21,7 @@ class Core:
         self.health = NodeHealth(HealthSettings(**settings), max_nodes=8)
         self.reports = []
         self.gone = []
+        self.serving = {"": True, "web": True}
         self.was_gone = trio.Event()
         self.context = BalancerContext(
             config=SimpleNamespace(
@@ -31,6 +32,7 @@ class Core:
             report=self.report,
             node_gone=self.node_gone,
             nodes=self.health.records,
+            serving=lambda: self.serving,
         )
 
     def report(self, report):
