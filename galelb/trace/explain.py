@@ -129,9 +129,8 @@ def _slot(facts: Mapping[str, Any]) -> str:
 
 
 def _hop(facts: Mapping[str, Any]) -> str:
-    return (
-        f"{facts['dst_mac']} out of {facts['interface']} ({facts['src_mac']}), mtu {facts['mtu']}"
-    )
+    ends = f"{facts['src_mac']} > {facts['dst_mac']}"
+    return f"out of {facts['interface']}, {ends}, mtu {facts['mtu']}"
 
 
 def _reply(facts: Mapping[str, Any]) -> str:

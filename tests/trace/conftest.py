@@ -10,10 +10,12 @@ from typing import Any
 
 import attrs
 import pytest
-from scapy.all import Packet, RawPcapReader, wrpcap
+from scapy.all import Packet, RawPcapReader
 
 from galelb.cli import run
+from galelb.pcap import PcapWriter
 
+WHEN_NS = 1_700_000_000_250_000_000
 INTERFACES = """
 [private_interface]
 net_interface_private = "{private}"
@@ -44,7 +46,9 @@ class Tracing:
         if isinstance(packets, bytes):
             pcap.write_bytes(packets)
         else:
-            wrpcap(str(pcap), [bytes(one) for one in packets], linktype=1)
+            with PcapWriter(pcap) as file:
+                for one in packets:
+                    file.write(WHEN_NS, bytes(one))
         command = ["trace", "--pcap", str(pcap), "--config", str(self.config), *options]
         self.code = run(command)
         self.out, self.err = self.capsys.readouterr()
