@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "galelb.commands.capture:capture_command",
         "Show live traffic, before and after.",
     ),
+    "doctor": ("galelb.commands.doctor:doctor_command", "Say what this machine lacks."),
     "lab": ("galelb.lab.command:lab_group", "A whole network of balancers on this machine."),
     "detach": ("galelb.commands.run:detach_command", "Remove what a dead balancer left behind."),
 }

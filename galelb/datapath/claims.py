@@ -8,10 +8,11 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from galelb.errors import GaleError
 
-__all__ = ["claim", "claimed"]
+__all__ = ["claim", "claimed", "is_claimed"]
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def claim(name: str) -> Iterator[int | None]:
 
     Abstract sockets belong to a network namespace, as interfaces do, and leave no file behind.
     """
-    address = f"\0galelb/interface/{name}"
+    address = _address(name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
         try:
             held.bind(address)
@@ -49,6 +50,21 @@ def claim(name: str) -> Iterator[int | None]:
             yield _holder(address)
         else:
             yield None
+
+
+def is_claimed(name: str) -> bool:
+    """Return whether a process of the calling thread's network namespace has an interface.
+
+    It is not asked who: nobody accepts its answers, so it can be asked a few times only.
+    """
+    with contextlib.suppress(OSError):
+        sockets = Path("/proc/thread-self/net/unix").read_text().splitlines()
+        return any(line.endswith(f" @galelb/interface/{name}") for line in sockets)
+    return False
+
+
+def _address(name: str) -> str:
+    return f"\0galelb/interface/{name}"
 
 
 def _holder(address: str) -> int:

@@ -4,7 +4,7 @@ import secrets
 
 import pytest
 
-from galelb.datapath.claims import claim, claimed
+from galelb.datapath.claims import claim, claimed, is_claimed
 from galelb.errors import GaleError
 
 
@@ -41,3 +41,10 @@ def test_a_refused_claim_gives_back_what_it_had(name):
 
     with claim(f"{name}a") as taken:
         assert taken is None
+
+
+def test_who_only_looks_takes_nothing(name):
+    assert not is_claimed(name)
+    with claimed([name]):
+        assert all(is_claimed(name) for _ in range(20))
+        assert not is_claimed(name[:-1])
