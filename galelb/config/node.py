@@ -15,7 +15,7 @@ from galelb.config.models import Section
 from galelb.config.problems import KeyProblemError, describe_errors, raise_problems
 from galelb.config.toml_file import read_toml
 from galelb.config.toml_json import parse_section, plain
-from galelb.config.types import Address, InterfaceName, Label, OptionalLabel, Port, at_least
+from galelb.config.types import Address, Folder, InterfaceName, Label, OptionalLabel, Port, at_least
 from galelb.durations import Duration
 
 __all__ = [
@@ -73,6 +73,37 @@ class LoadBalancerSection(Section):
         tuple[BalancerAddress, ...], Field(min_length=1, max_length=_MAX_BALANCERS)
     ]
     """Every balancer of the group, by ip or hostname."""
+    tls_ca: Folder | None = None
+    """PEM file: the authorities that sign certificates of balancers; turns TLS on."""
+    tls_cert: Folder | None = None
+    """PEM file: this node's certificate; the chain may follow it."""
+    tls_key: Folder | None = None
+    """PEM file: the key of `tls_cert`, without a password."""
+    tls_server_name: Annotated[str, AfterValidator(_hostname)] | None = None
+    """The name in the balancers' certificates, if that is not their ip or hostname above."""
+    token_file: Folder | None = None
+    """File with the balancers' token, when they want one and no TLS."""
+
+    @model_validator(mode="after")
+    def _usable_files(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            raise KeyProblemError("tls_cert and tls_key go together", missing)
+        if self.tls_ca is None and (self.tls_cert or self.tls_server_name):
+            raise KeyProblemError("needed for TLS: who signs the balancers' certificates", "tls_ca")
+        if self.tls_ca is not None or self.token_file is not None:
+            _check_files(self)
+        return self
+
+
+def _check_files(section: LoadBalancerSection) -> None:
+    from galelb.grpc.tls import FileProblemError
+    from galelb.node.identity import check_files
+
+    try:
+        check_files(section)
+    except FileProblemError as error:
+        raise KeyProblemError(str(error), error.key) from None
 
 
 class NodeSettings(Section):

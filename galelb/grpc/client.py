@@ -6,9 +6,10 @@ from __future__ import annotations
 import trio
 
 from galelb.grpc.call import Call
-from galelb.grpc.framing import CallError, StatusCode
+from galelb.grpc.framing import CallError, Headers, StatusCode, request_headers
 from galelb.grpc.limits import LinkLimits
 from galelb.grpc.link import Link
+from galelb.grpc.pipes import Pipe
 
 __all__ = ["Channel"]
 
@@ -21,10 +22,19 @@ class Channel:
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, authority: str, limits: LinkLimits | None = None
+        self,
+        stream: trio.abc.Stream | Pipe,
+        authority: str,
+        limits: LinkLimits | None = None,
+        *,
+        scheme: str = "http",
+        metadata: Headers | None = None,
     ) -> None:
+        """Speak over `stream`; `metadata` goes with every call."""
         self._link = Link(stream, limits=limits or LinkLimits())
         self._authority = authority
+        self._scheme = scheme
+        self._metadata = metadata or []
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Begin to carry calls in `nursery`."""
@@ -60,4 +70,5 @@ class Channel:
         Raises:
             CallError: UNAVAILABLE, the connection is closed.
         """
-        return self._link.open_call(path, self._authority)
+        headers = request_headers(path, self._authority, self._scheme)
+        return self._link.open_call(headers + self._metadata)

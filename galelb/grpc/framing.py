@@ -109,11 +109,11 @@ class MessageReader:
         return length
 
 
-def request_headers(path: str, authority: str) -> Headers:
-    """Return the headers that begin a call."""
+def request_headers(path: str, authority: str, scheme: str = "http") -> Headers:
+    """Return the headers that begin a call; metadata may follow them."""
     return [
         (b":method", b"POST"),
-        (b":scheme", b"http"),
+        (b":scheme", scheme.encode()),
         (b":path", path.encode()),
         (b":authority", authority.encode()),
         (b"te", b"trailers"),

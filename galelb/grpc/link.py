@@ -16,7 +16,7 @@ import h2.settings
 import trio
 
 from galelb.grpc.call import Call
-from galelb.grpc.framing import CallError, StatusCode, header_dict, request_headers
+from galelb.grpc.framing import CallError, Headers, StatusCode, header_dict
 from galelb.grpc.limits import Budget, LinkLimits, Share
 from galelb.grpc.pipes import Pipe, StreamPipe
 from galelb.grpc.signal import Signal
@@ -107,7 +107,7 @@ class Link:
             self.fail("closed here")
             await self._pipe.aclose()
 
-    def open_call(self, path: str, authority: str) -> Call:
+    def open_call(self, headers: Headers) -> Call:
         """Begin a call (client).
 
         Raises:
@@ -115,7 +115,6 @@ class Link:
         """
         if self.closed is not None:
             raise CallError(StatusCode.UNAVAILABLE, self.closed)
-        headers = request_headers(path, authority)
         try:
             stream_id = self.conn.get_next_available_stream_id()
             self.conn.send_headers(stream_id, headers)

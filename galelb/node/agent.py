@@ -11,10 +11,12 @@ import structlog
 import trio
 
 from galelb.config.node import NodeConfig
+from galelb.grpc.tls import FileProblemError
 from galelb.node.checks import run_check
 from galelb.node.client import BalancerClient, Connect, connect_tcp
 from galelb.node.health import LocalHealth
 from galelb.node.host import NodeHost
+from galelb.node.identity import Identity, check_files
 
 __all__ = ["NodeAgent", "run_agent"]
 
@@ -32,6 +34,7 @@ class NodeAgent:
         self._stop = trio.Event()
         self.health = LocalHealth(config.checks)
         balancers = config.load_balancer.addresses
+        identity = Identity(config.load_balancer)
         self.host = NodeHost(
             self.health,
             configure=config.node.configure_host,
@@ -42,7 +45,12 @@ class NodeAgent:
         )
         self.clients = [
             BalancerClient(
-                address, config.node, self.health, connect=connect, prepare=self.host.prepare
+                address,
+                config.node,
+                self.health,
+                connect=connect,
+                prepare=self.host.prepare,
+                identity=identity,
             )
             for address in balancers
         ]
@@ -50,6 +58,15 @@ class NodeAgent:
     def stop(self) -> None:
         """Begin to leave: `run` tells the balancers and returns when they know."""
         self._stop.set()
+
+    def reread(self) -> None:
+        """Say whether the files of certificates or a token can be used; new connections do."""
+        try:
+            check_files(self._config.load_balancer)
+        except FileProblemError as error:
+            log.error("secrets_unusable", reason=str(error))  # noqa: TRY400 - for users
+        else:
+            log.info("secrets_reread")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Check and report until `stop`; returns after at most `drain_timeout` more seconds."""
@@ -91,9 +108,13 @@ async def _wait_drained(client: BalancerClient) -> None:
 
 
 async def run_agent(config: NodeConfig) -> None:
-    """Run an agent until SIGTERM or SIGINT; a second signal ends it at once."""
+    """Run an agent until SIGTERM or SIGINT; a second one ends it at once.
+
+    SIGHUP says whether new certificates or a new token can be used.
+    """
     agent = NodeAgent(config)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, agent, nursery.cancel_scope)
             await agent.run()
@@ -104,9 +125,13 @@ async def run_agent(config: NodeConfig) -> None:
 async def _stop_on_signal(
     signals: AsyncIterator[int], agent: NodeAgent, scope: trio.CancelScope
 ) -> None:
-    async for _ in signals:
-        agent.stop()
-        break
-    async for _ in signals:
-        scope.cancel()
-        break
+    stopping = False
+    async for number in signals:
+        if number == signal.SIGHUP:
+            agent.reread()
+        elif stopping:
+            scope.cancel()
+            return
+        else:
+            stopping = True
+            agent.stop()

@@ -16,9 +16,11 @@ from galelb.grpc.client import Channel
 from galelb.grpc.framing import CallError
 from galelb.grpc.limits import LinkLimits
 from galelb.grpc.signal import Signal
+from galelb.grpc.tls import FileProblemError
 from galelb.model import HealthStatus, IPAddress
 from galelb.node.backoff import Backoff
 from galelb.node.health import LocalHealth
+from galelb.node.identity import Identity
 from galelb.node.reasons import os_reason
 from galelb.node.wire import GET_CONFIG, REPORT, Advice, Answer, encode_report
 
@@ -70,6 +72,7 @@ class BalancerClient:
         *,
         connect: Connect = connect_tcp,
         prepare: Prepare = _prepare_nothing,
+        identity: Identity | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self.name = address.name
@@ -84,6 +87,7 @@ class BalancerClient:
         self._health = health
         self._connect = connect
         self._prepare = prepare
+        self._identity = identity
         self._peer: IPAddress | None = None
         self._version = ""
         """Of the advice that was heeded last."""
@@ -111,6 +115,8 @@ class BalancerClient:
                 reason = f"cannot connect: {os_reason(error)}"
             except trio.TooSlowError:
                 reason = "cannot connect: no answer in time"
+            except (FileProblemError, trio.BrokenResourceError) as error:
+                reason = f"cannot connect: {error}"
             self._lost(reason)
             if trio.current_time() - began >= _STEADY_S:
                 self._backoff.reset()
@@ -119,15 +125,25 @@ class BalancerClient:
     async def _session(self) -> str:
         """Use one connection to its end and return why that came."""
         with trio.fail_after(_CONNECT_TIMEOUT_S):
-            stream = await self._connect(self._host, self._port)
+            channel = await self._channel()
         reason = ""
         async with trio.open_nursery() as nursery:
-            self._peer = _peer(stream)
-            channel = Channel(stream, self.name, _LINK)
             await channel.start(nursery)
             reason = await self._converse(channel)
             nursery.cancel_scope.cancel()
         return reason
+
+    async def _channel(self) -> Channel:
+        """Return a new connection, not yet started."""
+        identity = self._identity
+        metadata = identity.metadata() if identity is not None else []
+        stream = await self._connect(self._host, self._port)
+        self._peer = _peer(stream)
+        if identity is None:
+            return Channel(stream, self.name, _LINK)
+        secured = await identity.secure(stream, self._host)
+        scheme = "https" if identity.uses_tls else "http"
+        return Channel(secured, self.name, _LINK, scheme=scheme, metadata=metadata)
 
     async def _converse(self, channel: Channel) -> str:
         try:
