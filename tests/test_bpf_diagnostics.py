@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from galelb.bpf.diagnostics import (
     clang_message,
+    died_message,
     refused_by_environment,
     tail,
     verifier_message,
@@ -63,6 +64,27 @@ def test_the_name_of_a_warning_that_is_an_error_is_left_out() -> None:
     output = "a.c:1:2: error: implicit declaration of 'f' [-Werror,-Wimplicit]\n"
 
     assert "a.c:1: implicit declaration of 'f'" == clang_message(output)
+
+
+LLVM = (
+    "warning: x\nerror: {}:14: in function gale_xdp_icmp i32 (%struct.xdp_md*): A call to"
+    " built-in function 'memcpy' is not supported.\n\nerror: b.c:1:1: in function f i32 (): no\n"
+)
+
+
+def test_the_last_words_of_a_compiler_tell_where_and_what() -> None:
+    what = "in gale_xdp_icmp: A call to built-in function 'memcpy' is not supported."
+
+    assert f"own/x.c:7: {what}" == died_message(LLVM.format("own/x.c:7"), 1)
+    assert what == died_message(LLVM.format("<unknown>:0"), 1)
+    assert "the compiler ended with -11: it said nothing" == died_message("", -11)
+    assert "the compiler ended with 3: oh" == died_message("error: a\noh\n", 3)
+
+
+def test_a_program_without_an_end_is_not_called_large() -> None:
+    log = "bpf: Argument list too long. Program  too large (1070 insns), at most 4096 insns\n"
+
+    assert "a million steps" in verifier_message("prog", log)
 
 
 def test_a_verifier_message_needs_no_log() -> None:

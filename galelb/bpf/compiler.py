@@ -48,12 +48,14 @@ class Failure(Exception):  # noqa: N818 - it is an answer, not an error of this 
 
 
 class Output:
-    """Collects what C libraries print on stdout and stderr while we work."""
+    """Collects what C libraries print on stdout and stderr while we work.
+
+    Stderr is a file of the client's, who reads there what LLVM says when it ends the process.
+    """
 
     def __init__(self) -> None:
-        self._file = os.fdopen(os.memfd_create("gale-compiler-output"), "w+b")
-        os.dup2(self._file.fileno(), 1)
-        os.dup2(self._file.fileno(), 2)
+        self._file = os.fdopen(os.dup(2), "w+b")
+        os.dup2(2, 1)
 
     def take(self) -> str:
         """Return what was printed since the last call."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clang_message", "refused_by_environment", "tail", "verifier_message"]
+__all__ = ["clang_message", "died_message", "refused_by_environment", "tail", "verifier_message"]
 
 _ERROR = re.compile(
     r"^(?P<where>[^:\n]+:\d+):\d+: (?:fatal )?error: (?P<what>.*?)(?: \[-W.*\])?$", re.MULTILINE
 )
+_DIED = re.compile(
+    r"^error: (?P<where>\S+:\d+):\d+: in function (?P<program>\w+) .*?\): (?P<what>.*)$",
+    re.MULTILINE,
+)
+_UNKNOWN = "<unknown>:0"
 _LINE = re.compile(r'^#line (\d+) "(.*)"$')
 _SOURCE = re.compile(r"^; (?P<code>.*?)(?: @ (?P<where>\S+:\d+))?$")
 _STATISTICS = re.compile(r"^(processed \d+ insns|verification time|stack depth|HINT: |$)")
+_ENDLESS = "Program  too large"  # what bcc makes of E2BIG, whatever the program's size
 _MAX_ERRORS = 10
 _LOG_LINES = 30
 _ENVIRONMENT = (
@@ -41,6 +47,16 @@ def clang_message(output: str) -> str:
     return "\n".join(unique[:_MAX_ERRORS] + more)
 
 
+def died_message(output: str, status: int) -> str:
+    """Return why a compiler ended without an answer: LLVM says so and exits, or it crashed."""
+    found = _DIED.search(output)
+    if found is None:
+        last = output.strip().splitlines()[-1:] or ["it said nothing"]
+        return f"the compiler ended with {status}: {last[0]}"
+    where = "" if found["where"] == _UNKNOWN else f"{found['where']}: "
+    return f"{where}in {found['program']}: {found['what'].strip()}"
+
+
 def verifier_message(program: str, log: str, text: str = "") -> str:
     """Return one sentence: where in C the verifier stopped, and what it said last.
 
@@ -54,6 +70,10 @@ def verifier_message(program: str, log: str, text: str = "") -> str:
             where, code = source["where"] or "", source["code"].strip()
         elif not _STATISTICS.match(line):
             reason = line.strip()
+    if _ENDLESS in reason:
+        reason = (
+            "a million steps prove nothing: a loop has no end that it can see, or too many ways"
+        )
     lines = _source_lines(text)
     where = next((full for full in lines if where and f"/{full}".endswith(f"/{where}")), where)
     code = code or lines.get(where, "").strip()

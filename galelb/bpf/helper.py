@@ -11,15 +11,28 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import attrs
 
+from galelb.bpf.diagnostics import died_message
 from galelb.errors import CompileError, EnvironmentProblem, VerifierError
 
 __all__ = ["Helper", "dismiss", "get_ready", "kernel_folder"]
 
-_ready: list[subprocess.Popen[str]] = []
+_ready: list[_Started] = []
+
+
+class _DiedError(CompileError):
+    """The compiler's process ended without an answer."""
+
+
+@attrs.frozen
+class _Started:
+    """A compiler that waits for its request, and the file that it prints to."""
+
+    process: subprocess.Popen[str]
+    printed: IO[str]
 
 
 def kernel_folder() -> Path:
@@ -39,7 +52,12 @@ class Helper:
 
     def compile(self, text: str, functions: Mapping[str, str]) -> dict[str, Any]:
         """Return maps and instructions, see galelb.bpf.compiler."""
-        return self._ask(text, functions, frags=False, explain=False)
+        try:
+            return self._ask(text, functions, frags=False, explain=False)
+        except _DiedError:
+            # With line numbers it knows where.
+            self._ask(text, functions, frags=False, explain=True)
+            raise
 
     def explain(self, text: str, functions: Mapping[str, str], *, frags: bool) -> None:
         """Raise VerifierError with file and line if one of the functions is refused."""
@@ -62,22 +80,22 @@ class Helper:
 
     def _run(self, request: str) -> dict[str, Any]:
         try:
-            process = _taken(self.python) or _started(self.python)
+            started = _taken(self.python) or _started(self.python)
         except OSError as error:
             raise EnvironmentProblem(f"cannot start {self.python}: {error.strerror}") from None
-        with process:
+        with started.printed, started.process as process:
             try:
-                said, complaints = process.communicate(request, self.timeout_s)
+                said, _ = process.communicate(request, self.timeout_s)
             except subprocess.TimeoutExpired:
                 process.kill()
                 message = f"the compiler did not finish within {self.timeout_s:g} s"
                 raise CompileError(message) from None
+            started.printed.seek(0)
+            printed = started.printed.read()
         try:
             return dict(json.loads(said))
         except ValueError:
-            last = complaints.strip().splitlines()[-1:] or ["it said nothing"]
-            message = f"the compiler ended with {process.returncode}: {last[0]}"
-            raise CompileError(message) from None
+            raise _DiedError(died_message(printed, process.returncode)) from None
 
 
 def get_ready(count: int) -> None:
@@ -91,30 +109,36 @@ def get_ready(count: int) -> None:
 
 def dismiss() -> None:
     """End the compilers that are ready; each takes 70 MB."""
-    while process := _taken(sys.executable):
-        with process:
+    while started := _taken(sys.executable):
+        with started.printed, started.process as process:
             process.kill()
 
 
-def _taken(python: str) -> subprocess.Popen[str] | None:
+def _taken(python: str) -> _Started | None:
     try:
         return _ready.pop() if python == sys.executable else None
     except IndexError:
         return None
 
 
-def _started(python: str) -> subprocess.Popen[str]:
+def _started(python: str) -> _Started:
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(dict.fromkeys([root, *filter(None, sys.path)]))
-    return subprocess.Popen(
-        # It finds everything where we do: looking through site-packages again takes 50 ms.
-        [python, "-S", "-P", "-m", "galelb.bpf.compiler"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+    printed = os.fdopen(os.memfd_create("gale-compiler-output"), "w+", errors="replace")
+    try:
+        process = subprocess.Popen(
+            # It finds everything where we do: looking through site-packages again takes 50 ms.
+            [python, "-S", "-P", "-m", "galelb.bpf.compiler"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+    except OSError:
+        printed.close()
+        raise
+    return _Started(process, printed)
 
 
 def _raise(error: Mapping[str, str]) -> NoReturn:

@@ -184,7 +184,7 @@ def test_a_pinned_map_of_another_shape_is_named(sandbox: Sandbox) -> None:
 
 def test_compilers_that_are_ready_are_used_and_the_rest_ends(sandbox: Sandbox) -> None:
     helper.get_ready(3)
-    processes = list(helper._ready)
+    processes = [one.process for one in helper._ready]
 
     compiled = compile_units([unit(sandbox.pins)], sandbox.pins)
 

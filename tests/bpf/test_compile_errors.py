@@ -69,6 +69,20 @@ def test_a_verifier_error_names_the_line_and_keeps_the_log(sandbox: Sandbox) -> 
     assert 1 < len(caught.value.log.splitlines()) <= 30
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("volatile u8 big[600]; big[key] = 1; value->count = big[3];", "stack limit"),
+        ("value->count = value->count * 0.5;", r"^program\.bpf\.c:8: in gale_count: .*'__float"),
+    ],
+)
+def test_what_llvm_refuses_is_told(sandbox: Sandbox, line: str, expected: str) -> None:
+    program = PROGRAM.replace("value->count += STEP;", f"{{ {line} }}")
+
+    with pytest.raises(CompileError, match=expected):
+        compile_units([unit(sandbox.pins, program)], sandbox.pins)
+
+
 def test_nothing_is_pinned_when_one_of_two_units_is_refused(sandbox: Sandbox) -> None:
     bad = unit(sandbox.pins, PROGRAM.replace("if (value)", "if (1)").replace("count(", "bad("))
     bad = attrs.evolve(bad, functions={"gale_bad": "xdp"})
