@@ -37,7 +37,7 @@ _PROMISES = {
 """What else the C defines, by the attribute of the class that says so."""
 _AFTER = ("plugin.h",)
 _PROGRAMS = ("entry.h", "icmp.h", "fragment.h", "reply.h")
-_TRACE = {"GALE_TRACE": 1, "GALE_ICMP_RATE": 1 << 20, "GALE_EVENT_RATE": 0}
+_TRACE: dict[str, int | str] = {"GALE_TRACE": 1, "GALE_ICMP_RATE": 1 << 20, "GALE_EVENT_RATE": 0}
 """A trace notes steps, is never out of answers, and tells the control plane nothing."""
 
 
