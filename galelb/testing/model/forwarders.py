@@ -53,6 +53,10 @@ class ForwarderModel(abc.ABC):
     def rewritten(self, packet: Packet) -> bytes:
         """Return the IP packet as the node must get it, with what lay behind it in the frame."""
 
+    def node_key(self, client: IPAddress, port: int) -> tuple[IPAddress, int]:
+        """Return what chooses a client's node; another pair than this where C has NAME_select."""
+        return client, port
+
     def overhead(self, packet: Packet) -> int:
         """Return how many bytes `rewritten` puts before the packet."""
         del packet

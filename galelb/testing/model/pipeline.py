@@ -149,7 +149,7 @@ class ReferenceModel:
 
     def _to_node(self, arrived: Arrived, part: ForwarderModel, flow: _Flow) -> Prediction:
         """Predict what a stateless forwarder sends to the node of a flow."""
-        node = self.choose(flow, arrived.service)
+        node = self.choose(part.node_key(*flow), arrived.service)
         if node is None:
             return dropped(Reason.NO_NODE, arrived.service)
         from_nodes = arrived.ingress == self.world.private.name
