@@ -15,7 +15,7 @@ from galelb.model import Interface, IPAddress
 from galelb.node.health import LocalHealth
 from galelb.node.host_needs import LOOPBACK, Need, mending, missing_sysctls, prefix
 from galelb.node.host_record import Book
-from galelb.node.kernel_tunnels import is_up, missing_tunnels
+from galelb.node.kernel_tunnels import missing_tunnels, tunnel_devices
 from galelb.node.sysctls import read_sysctl, restore_sysctls, write_sysctls
 from galelb.node.wire import Advice
 from galelb.node.wishes import Wishes, read_wishes
@@ -131,13 +131,13 @@ class NodeHost:
         wishes = Wishes.together(self._wanted.values())
         async with self._lock, open_netlink() as netlink:
             interfaces = await netlink.interfaces()
-            ways, problems = await self._ways(netlink, wishes, interfaces)
             if self._configure:
+                ways, problems = await self._ways(netlink, wishes, interfaces)
                 wanted, kept = self._with_kept(wishes, ways, interfaces)
                 problems += await self._settle(netlink, wanted, interfaces, kept)
                 interfaces = await netlink.interfaces()
-            elif wishes.tunnels:
-                problems += await self._left_to_the_kernel(netlink, wishes, interfaces)
+            else:
+                ways, problems = await self._left_to_the_kernel(netlink, wishes, interfaces)
             present = {a for interface in interfaces.values() for a in interface.addresses}
             absent = sorted(wishes.vips - present, key=str)
             need = Need(vips=wishes.served, interfaces=interfaces, tunnels=tuple(ways.values()))
@@ -189,12 +189,13 @@ class NodeHost:
 
     async def _left_to_the_kernel(
         self, netlink: Netlink, wishes: Wishes, interfaces: Mapping[str, Interface]
-    ) -> list[str]:
-        """Return what stays in its tunnels, since we may not change that."""
+    ) -> tuple[dict[str, Interface], list[str]]:
+        """Return the devices that unpack, and what stays in its tunnels: we change nothing."""
         outer = {balancer.version for balancer in wishes.balancers} or {4}
-        up = await netlink.call(lambda: [i for i in interfaces.values() if is_up(i.name)])
-        missing = missing_tunnels(wishes.tunnels, outer, up)
-        return [f"{what}: {command}, {_ALLOW}" for what, command in missing]
+        devices = await netlink.call(tunnel_devices, interfaces.values())
+        missing = missing_tunnels(wishes.tunnels, outer, devices)
+        problems = [f"{what}: {command}, {_ALLOW}" for what, command in missing]
+        return {device.name: device for device in devices}, problems
 
     async def _settle(
         self,

@@ -7,12 +7,12 @@ import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from galelb.model import Interface
 from galelb.node.tunnels import End
 
-__all__ = ["is_up", "missing_tunnels"]
+__all__ = ["is_up", "missing_tunnels", "tunnel_devices"]
 
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP = 1
@@ -38,16 +38,22 @@ def is_up(name: str) -> bool:
     return bool(flags & _IFF_UP)
 
 
+def tunnel_devices(interfaces: Iterable[Interface]) -> list[Interface]:
+    """Return tunnel devices that are up, in the calling thread's network namespace."""
+    kinds = {kind for kind, _, _ in _DEVICES.values()}
+    return [one for one in interfaces if one.kind in kinds and is_up(one.name)]
+
+
 def missing_tunnels(
-    tunnels: Collection[End], outer: Collection[int], up: Collection[Interface]
+    tunnels: Collection[End], outer: Collection[int], devices: Collection[Interface]
 ) -> Iterator[tuple[str, str]]:
     """Yield what the kernel does not unpack, in words, and the command that makes it do so.
 
-    `outer`: the families that tunnels come in; `up`: the interfaces that are up. That somebody
+    `outer`: the families that tunnels come in; `devices`: those of the kernel. That somebody
     made the kernel listen to the port of GUE cannot be seen, so it is taken for granted where
     the device is there.
     """
-    kinds = {interface.kind for interface in up}
+    kinds = {interface.kind for interface in devices}
     for end in sorted(tunnels, key=str):
         for version in sorted(outer):
             kind, module, device = _DEVICES[version, end.address.version]

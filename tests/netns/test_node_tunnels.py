@@ -120,7 +120,7 @@ async def delivered(lb, version: int, frame: bytes) -> bytes:
         await service.bind((VIP[version], 9))
         send(lb, frame)
         with trio.fail_after(20):
-            data, client = await service.recvfrom(100)
+            data, client = await service.recvfrom(10_000)
     assert CLIENT[version] == client[0]
     return data
 
@@ -350,6 +350,57 @@ def test_where_native_xdp_is_impossible_it_is_generic_without_gro(wires, make_ho
     run(node, play)
 
     assert [(XdpMode.GENERIC, "generic-receive-offload: off"), b"slow", True] == seen
+
+
+def test_jumbo_frames_come_by_native_xdp(pair, make_host):
+    lb, node = pair
+    for machine, device in ((lb, "lb0"), (node, "node0")):
+        machine.ip("link", "set", device, "mtu", "9000")
+    route_clients(node)
+    mac, seen, load = node.mac("node0"), [], bytes(range(250)) * 35
+
+    async def play(nursery):
+        agent = make_host()
+        await nursery.start(agent.run)
+        await agent.prepare("lb1", advice())
+        seen.append(query_xdp(socket.if_nametoindex("node0")).mode)
+        seen.append(await delivered(lb, 4, tunnelled("ipip", 4, 4, mac, load)))
+        await agent.leave()
+
+    run(node, play)
+
+    assert [XdpMode.NATIVE, load] == seen
+
+
+def test_another_program_of_a_new_version_takes_over(pair, make_host, tmp_path, monkeypatch):
+    lb, node = pair
+    route_clients(node)
+    before, mac, seen = state(node), node.mac("node0"), []
+
+    async def crash(nursery):
+        agent = make_host()
+        await nursery.start(agent.run)
+        await agent.prepare("lb1", advice())
+
+    async def again(nursery):
+        agent = make_host()
+        await nursery.start(agent.run)
+        await agent.prepare("lb1", advice())
+        seen.append(await delivered(lb, 4, tunnelled("ipip", 4, 4, mac, b"new")))
+        programs.append(query_xdp(socket.if_nametoindex("node0")))
+        pins.extend(one.name for one in (tmp_path / "run/node.tunnels/bpf").glob("prog-*"))
+        await agent.leave()
+
+    with monkeypatch.context() as older:
+        older.setattr("galelb.node.decap_program._MOST_OUTER", 64)
+        run(node, crash)
+    programs, pins = [attached(node)], []
+    run(node, again)
+
+    assert [b"new"] == seen
+    assert programs[0].program_id != programs[1].program_id
+    assert 1 == len(pins), "nothing of the older one is left"
+    assert before == state(node)
 
 
 def test_where_tunnels_come_in_can_be_configured(pair, make_host):

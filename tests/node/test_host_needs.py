@@ -86,3 +86,9 @@ def test_ipv6_in_ipv4_tunnels_needs_ipv6_where_it_comes_in():
     assert {"eth0/disable_ipv6": "0"} == changes(need(V6, tunnels=tunnels), values)
     assert {} == changes(need(V6), values)
     assert {} == changes(need(V4, tunnels=tunnels), values)
+
+
+def test_a_tunnel_device_of_the_kernel_has_no_address_so_it_takes_no_filter():
+    need = Need(vips=[V4], interfaces=("lo", "eth0", "tunl0"), tunnels=[interface("tunl0")])
+
+    assert {"tunl0/rp_filter": "0"} == changes(need, {"tunl0/rp_filter": "2"})

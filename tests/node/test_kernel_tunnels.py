@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from galelb.model import Interface
-from galelb.node.kernel_tunnels import is_up, missing_tunnels
+from galelb.node.kernel_tunnels import is_up, missing_tunnels, tunnel_devices
 from galelb.node.tunnels import End
 
 V4, V6 = ip_address("192.0.2.80"), ip_address("2001:db8:80::1")
@@ -49,3 +49,7 @@ def test_gue_has_a_port_as_well():
 
 def test_an_interface_that_does_not_exist_is_not_up():
     assert not is_up("gale-no-such")
+
+
+def test_only_tunnel_devices_that_are_up_unpack():
+    assert [] == tunnel_devices([device("veth"), device("ipip")])
