@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces of a test's own, joined by veth pairs and gone when it ends."""
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio._core import _thread_cache
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,7 +41,8 @@ class Namespace:
         Threads that it starts are inside too. Never setns in a thread that lives on: its
         children, trio's cached workers among them, would inherit the namespace.
         """
-        return self.thread(lambda: trio.run(main, *args))
+        with _own_workers():
+            return self.thread(lambda: trio.run(main, *args))
 
     def thread(self, function):
         """Run a function inside, in a thread made for it; returns its result."""
@@ -111,6 +114,20 @@ def pair(wires):
         namespace.ip("addr", "add", f"10.77.0.{last}/24", "dev", device)
         namespace.ip("addr", "add", f"fd77::{last}/64", "dev", device, "nodad")
     return lb, node
+
+
+@contextlib.contextmanager
+def _own_workers():
+    """Keep workers that begin inside a namespace from trio's cache, where later tests find them.
+
+    A process that such a worker starts would be in that namespace.
+    """
+    shared = _thread_cache.THREAD_CACHE
+    _thread_cache.THREAD_CACHE = _thread_cache.ThreadCache()
+    try:
+        yield
+    finally:
+        _thread_cache.THREAD_CACHE = shared
 
 
 def _enter(name):
