@@ -19,6 +19,8 @@ __all__ = ["BalancerFacts", "DaemonFacts", "NodeFacts", "check_balancer"]
 
 _LOOPBACK = "lo"
 _STRICT = 1
+_MOST_ROOM = 128
+"""Bytes: no tunnel's headers are longer."""
 
 
 @attrs.frozen(kw_only=True)
@@ -133,11 +135,26 @@ def _forwarder(forwarder: Forwarder, services: list[Service], host: HostView) ->
     name = f"forwarder {forwarder.name}"
     problems = forwarder.check(services, host)
     yield from (fail(name, problem) for problem in problems)
-    if not problems:
+    if problems:
+        return
+    notes = forwarder.notes(services, host)
+    if forwarder.wraps:
         # Packets grow on their way, so what such a forwarder notes is that they do not fit.
-        good = warn if forwarder.wraps else ok
-        found = [good(name, note) for note in forwarder.notes(services, host)]
-        yield from found or [ok(name, _served(services))]
+        command = _more_room(forwarder, services, host) if notes else ""
+        yield from (warn(name, note, command) for note in notes)
+    else:
+        yield from (ok(name, note) for note in notes)
+    if not notes:
+        yield ok(name, _served(services))
+
+
+def _more_room(forwarder: Forwarder, services: list[Service], host: HostView) -> str:
+    """Return the command after which packets fit, where the network allows it."""
+    for more in range(1, _MOST_ROOM + 1):
+        private = attrs.evolve(host.private, mtu=host.private.mtu + more)
+        if not forwarder.notes(services, attrs.evolve(host, private=private)):
+            return f"ip link set dev {private.name} mtu {private.mtu}"
+    return ""
 
 
 def _served(services: list[Service]) -> str:

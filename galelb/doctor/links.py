@@ -14,13 +14,13 @@ import attrs
 from galelb.bpf.attach import XdpState, query_xdp
 from galelb.datapath.claims import is_claimed
 from galelb.doctor.findings import Finding, fail, ok, warn
-from galelb.errors import GaleError, NetlinkError
+from galelb.errors import EnvironmentProblem, GaleError, NetlinkError
 from galelb.model import Interface, XdpMode
 from galelb.netlink import Netlink
 from galelb.netlink.xdp_features import XdpFeature, xdp_features
 from galelb.suggest import nearest
 
-__all__ = ["LinkFacts", "check_links", "expected_mode", "gather_links"]
+__all__ = ["LinkFacts", "check_links", "expected_mode", "gather_links", "xdp_on"]
 
 _SIOCGIFFLAGS = 0x8913
 _UP, _RUNNING = 1, 0x40
@@ -81,7 +81,7 @@ async def _gather(netlink: Netlink, name: str, role: str, interface: Interface |
             interface=interface,
             up=bool(flags & _UP),
             carrier=bool(flags & _RUNNING),
-            xdp=query_xdp(interface.ifindex),
+            xdp=xdp_on(interface.ifindex),
             tc=tc,
             claimed=is_claimed(name),
             features=xdp_features(interface.ifindex),
@@ -91,6 +91,14 @@ async def _gather(netlink: Netlink, name: str, role: str, interface: Interface |
         )
 
     return await netlink.call(look)
+
+
+def xdp_on(ifindex: int) -> XdpState | None:
+    """Return what is attached to an interface; nothing of ours is where libbpf is missing."""
+    try:
+        return query_xdp(ifindex)
+    except EnvironmentProblem:
+        return None
 
 
 def _flags(name: str) -> int:

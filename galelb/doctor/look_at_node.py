@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from galelb.bpf.attach import XdpState, query_xdp
+from galelb.bpf.attach import XdpState
 from galelb.config.node import BalancerAddress, CheckSection, NodeConfig, split_target
+from galelb.doctor.links import xdp_on
 from galelb.doctor.node import BalancerSeen, Listener, NodeSide, Probe
-from galelb.errors import GaleError, NetlinkError
+from galelb.errors import NetlinkError
 from galelb.grpc.client import Channel
 from galelb.grpc.framing import CallError
 from galelb.model import Interface, IPAddress
@@ -34,8 +35,8 @@ __all__ = ["look_at_node"]
 
 _TIMEOUT_S = 3.0
 _FAR_AWAY: Mapping[int, IPAddress] = {
-    # Addresses that nobody has (RFC 5737, RFC 3849): only a default route leads there.
-    4: IPv4Address("203.0.113.1"),
+    # Addresses that nobody has (RFC 7526, RFC 3849): only a default route leads there.
+    4: IPv4Address("192.88.99.1"),
     6: IPv6Address("2001:db8:ffff::1"),
 }
 _LISTENING = "0A"  # include/net/tcp_states.h: TCP_LISTEN
@@ -215,20 +216,13 @@ async def _with_tunnels(
 
     def look() -> tuple[dict[str, XdpState | None], list[tuple[str, str]]]:
         up = [interface for interface in side.interfaces.values() if is_up(interface.name)]
-        states = {way.name: _state(way) for way in ways}
+        states = {way.name: xdp_on(way.ifindex) for way in ways}
         return states, list(missing_tunnels(wishes.tunnels, outer, up))
 
     states, lacks = await netlink.call(look)
     return attrs.evolve(
         side, ways=ways, ways_problem=problems, xdp=states, kernel_lacks=tuple(lacks)
     )
-
-
-def _state(way: Interface) -> XdpState | None:
-    try:
-        return query_xdp(way.ifindex)
-    except GaleError:
-        return None  # without libbpf nothing of ours is attached either
 
 
 async def _ways(

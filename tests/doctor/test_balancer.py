@@ -41,7 +41,7 @@ class Growing(Grumpy):
         return []
 
     def notes(self, services, host):
-        return ["1480 bytes fit"]
+        return ["1480 bytes fit"] if host.private.mtu < 1520 else []
 
 
 class Plain(Growing):
@@ -104,17 +104,17 @@ def test_services_that_cannot_be_made(config, facts, bad):
 
 
 @pytest.mark.parametrize(
-    ("forwarder", "level", "text"),
+    ("forwarder", "expected"),
     [
-        (Grumpy, "fail", "eth0 is too small"),
-        (Broken, "fail", "its check of this machine failed: KeyError: 'x'"),
-        (Growing, "warn", "1480 bytes fit"),
+        (Grumpy, ("fail", "eth0 is too small", "")),
+        (Broken, ("fail", "its check of this machine failed: KeyError: 'x'", "")),
+        (Growing, ("warn", "1480 bytes fit", "ip link set dev eth0 mtu 1520")),
     ],
 )
-def test_what_forwarders_object_to(config, facts, bad, forwarder, level, text):
+def test_what_forwarders_object_to(config, facts, bad, forwarder, expected):
     facts = attrs.evolve(facts, forwarders={"plain": forwarder(None)})
 
-    assert {"forwarder plain": (level, text, "")} == bad(check_balancer(config, facts))
+    assert {"forwarder plain": expected} == bad(check_balancer(config, facts))
 
 
 def test_what_forwarders_note_is_told(config, facts):
