@@ -76,8 +76,10 @@ class Recorder:
                         await trio.lowlevel.checkpoint()
                     capture = Capture(ring, wishes, lost, self._leaf(wish), wish, self)
                     log.info("capture_started", service=wish.service, node=str(wish.node or ""))
-                    yield capture
-                    log.info("capture_ended", captured=capture.encoder.captured)
+                    try:
+                        yield capture
+                    finally:
+                        log.info("capture_ended", captured=capture.encoder.captured)
             finally:
                 await self._stop()
         finally:

@@ -121,11 +121,12 @@ def _file(path: Path) -> Iterator[BinaryIO]:
         file = path.open("ab")
     except OSError as error:
         raise ConfigError([f"--out {path}: {error.strerror}"]) from None
-    with file:
-        yield file
-        nothing = not existed and path.is_file() and not file.tell()
-    if nothing:
-        path.unlink()
+    try:
+        with file:
+            yield file
+    finally:
+        if not existed and path.is_file() and not path.stat().st_size:
+            path.unlink()
 
 
 def _writer(file: BinaryIO) -> Sink:

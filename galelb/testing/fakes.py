@@ -37,10 +37,12 @@ from galelb.model import (
     XdpMode,
 )
 
-__all__ = ["ENDLESS", "FakeBalancer"]
+__all__ = ["BROKEN", "ENDLESS", "FakeBalancer"]
 
 ENDLESS = b"..."
 """As the last of `FakeBalancer.capture_parts`: a part that never comes."""
+BROKEN = b"!!!"
+"""The same, but the capture fails."""
 STARTED_AT = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
 
@@ -136,10 +138,12 @@ class _FakeCapture:
     _parts: list[bytes]
 
     async def read(self) -> bytes | None:
-        """Return the next part; ENDLESS stands for one that never comes."""
+        """Return the next part; see ENDLESS and BROKEN."""
         await trio.lowlevel.checkpoint()
         if self._parts == [ENDLESS]:
             await trio.sleep_forever()
+        if self._parts == [BROKEN]:
+            raise GaleError("the capture ended")
         return self._parts.pop(0) if self._parts else None
 
 
