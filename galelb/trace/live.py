@@ -141,7 +141,9 @@ def _notes(
 ) -> list[str]:
     """Return in what the trace may differ from what happens."""
     found = []
-    if not KernelDataPath(pins, None).entry_pin(request).exists():
+    loaded = KernelDataPath(pins, None)
+    forms = (request, attrs.evolve(request, capture=True))
+    if not any(loaded.entry_pin(form).exists() for form in forms):
         found.append(
             f"the balancer's programs were not made of {config.path} as it is now: this is what"
             " programs made of it do. Was it changed and not reread, an interface, galelb itself?"
