@@ -21,11 +21,13 @@ from galelb.doctor.node import BalancerSeen, Listener, NodeSide, Probe
 from galelb.errors import NetlinkError
 from galelb.grpc.client import Channel
 from galelb.grpc.framing import CallError
+from galelb.grpc.tls import FileProblemError
 from galelb.model import Interface, IPAddress
 from galelb.netlink import Netlink, open_netlink
 from galelb.node.checks import CheckFailed, probe
 from galelb.node.client import connect_tcp
 from galelb.node.host_record import load_record
+from galelb.node.identity import Identity
 from galelb.node.kernel_tunnels import is_up, missing_tunnels
 from galelb.node.reasons import os_reason
 from galelb.node.wire import GET_CONFIG, Advice
@@ -70,9 +72,10 @@ async def _each(
     """Ask all balancers at once."""
     seen: dict[int, BalancerSeen] = {}
     not_vips = [address.host for address in addresses]
+    identity = Identity(config.load_balancer)
 
     async def ask(number: int) -> None:
-        seen[number] = await _ask(addresses[number], not_vips)
+        seen[number] = await _ask(addresses[number], not_vips, identity)
 
     async with trio.open_nursery() as nursery:
         for number in range(len(addresses)):
@@ -80,7 +83,9 @@ async def _each(
     return tuple(seen[number] for number in range(len(addresses)))
 
 
-async def _ask(address: BalancerAddress, not_vips: Sequence[str]) -> BalancerSeen:
+async def _ask(
+    address: BalancerAddress, not_vips: Sequence[str], identity: Identity
+) -> BalancerSeen:
     """Ask a balancer what it wants of its nodes."""
     name = address.name
     try:
@@ -94,9 +99,10 @@ async def _ask(address: BalancerAddress, not_vips: Sequence[str]) -> BalancerSee
     known = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     try:
         with trio.fail_after(_TIMEOUT_S):
-            return BalancerSeen(
-                name=name, addresses=known, wishes=read_wishes(await _advice(address), not_vips)
-            )
+            wishes = read_wishes(await _advice(address, identity), not_vips)
+            return BalancerSeen(name=name, addresses=known, wishes=wishes)
+    except (FileProblemError, trio.BrokenResourceError) as error:
+        why = f"cannot connect: {error}"
     except OSError as error:
         why = f"cannot connect: {os_reason(error)}; does `galelb run` run there, is {address.port}"
         why += " its node_port, is there a firewall?"
@@ -107,13 +113,19 @@ async def _ask(address: BalancerAddress, not_vips: Sequence[str]) -> BalancerSee
     return BalancerSeen(name=name, addresses=known, problem=why)
 
 
-async def _advice(address: BalancerAddress) -> Advice:
-    """Return the answer to GetConfig. Raises OSError, CallError."""
+async def _advice(address: BalancerAddress, identity: Identity) -> Advice:
+    """Return the answer to GetConfig, asked for as the agent does.
+
+    Raises OSError, CallError, FileProblemError, trio.BrokenResourceError.
+    """
+    metadata = identity.metadata()
     stream = await connect_tcp(address.host, address.port)
     assert isinstance(stream, trio.SocketStream)
     peer = ip_address(str(stream.socket.getpeername()[0]).partition("%")[0])
+    scheme = "https" if identity.uses_tls else "http"
+    secured = await identity.secure(stream, address.host)
     async with trio.open_nursery() as nursery:
-        channel = Channel(stream, address.name)
+        channel = Channel(secured, address.name, scheme=scheme, metadata=metadata)
         await channel.start(nursery)
         try:
             answer: bytes | CallError = await channel.unary(GET_CONFIG, b"")

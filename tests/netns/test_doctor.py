@@ -214,6 +214,21 @@ def test_a_balancer_that_runs_and_one_that_died(site):
     assert {} == site.doctor(site.lb)
 
 
+def test_a_balancer_that_wants_a_token_gets_that_of_the_node(site, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("sixteen-characters-or-more\n")
+    token.chmod(0o600)
+    site.configure(more=f'[plugins.health_grpc]\ntoken_file = "{token}"\n')
+    site.balance()
+    site.serve()
+
+    assert ["balancer 10.77.0.1:7070"] == list(site.doctor(site.node))
+
+    file = tmp_path / "node.toml"
+    file.write_text(file.read_text().replace("[node]", f'token_file = "{token}"\n[node]'))
+    assert f"vip {VIP}" in site.doctor(site.node)
+
+
 def test_ports_and_interfaces_that_others_have(site):
     site.balance()
     text = (site._folder / "lb.toml").read_text()
