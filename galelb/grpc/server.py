@@ -66,10 +66,10 @@ class Server:
     """Serves the calls named in `handlers` by path (`/Service/Method`)."""
 
     def __init__(self, handlers: Mapping[str, Handler], limits: ServerLimits | None = None) -> None:
+        self.limits = limits or ServerLimits()
         self.tls: ssl.SSLContext | None = None
         """For connections from now on; None = without TLS. Holds for sockets only."""
         self._handlers = dict(handlers)
-        self._limits = limits or ServerLimits()
         self._connections: Counter[IPAddress] = Counter()
         self._open = 0
         self._idle: dict[Link, None] = {}
@@ -122,7 +122,7 @@ class Server:
                 handlers.start_soon(self._serve_call, call, peer)
 
             share = self._share(peer)
-            link = Link(stream, limits=self._limits.link, accept=accept, share=share)
+            link = Link(stream, limits=self.limits.link, accept=accept, share=share)
             self._idle[link] = None
             try:
                 await link.run()
@@ -165,7 +165,7 @@ class Server:
             await trio.sleep(share.pause(trio.current_time()))
             share.spend(_HANDSHAKE_COST_S, trio.current_time())
             try:
-                with trio.fail_after(self._limits.link.handshake_timeout):
+                with trio.fail_after(self.limits.link.handshake_timeout):
                     await pipe.handshake()
             except trio.TooSlowError:
                 self.refuse(peer, "no TLS handshake in time")
@@ -201,7 +201,7 @@ class Server:
         return outcome
 
     def _admits(self, peer: IPAddress) -> bool:
-        limits = self._limits
+        limits = self.limits
         if self._connections[peer] >= limits.max_connections_per_address:
             self.refuse(peer, "it has too many connections")
             return False
