@@ -13,10 +13,11 @@ import trio
 from galelb.errors import GaleError, NetlinkError
 from galelb.model import Interface, IPAddress
 from galelb.node.health import LocalHealth
-from galelb.node.host_needs import LOOPBACK, Need, mending, missing_sysctls, prefix
+from galelb.node.host_needs import Need, mending, missing_sysctls
 from galelb.node.host_record import Book
 from galelb.node.kernel_tunnels import missing_tunnels, tunnel_devices
-from galelb.node.sysctls import read_sysctl, restore_sysctls, write_sysctls
+from galelb.node.sysctls import read_sysctl
+from galelb.node.vips import add_vips, remove_vips
 from galelb.node.wire import Advice
 from galelb.node.wishes import Wishes, read_wishes
 
@@ -131,18 +132,21 @@ class NodeHost:
         wishes = Wishes.together(self._wanted.values())
         async with self._lock, open_netlink() as netlink:
             interfaces = await netlink.interfaces()
+            commands: list[str] = []
             if self._configure:
                 ways, problems = await self._ways(netlink, wishes, interfaces)
                 wanted, kept = self._with_kept(wishes, ways, interfaces)
                 problems += await self._settle(netlink, wanted, interfaces, kept)
                 interfaces = await netlink.interfaces()
             else:
-                ways, problems = await self._left_to_the_kernel(netlink, wishes, interfaces)
+                ways, packed = await self._left_to_the_kernel(netlink, wishes, interfaces)
+                problems = [f"{what}: {command}, {_ALLOW}" for what, command in packed]
+                commands = [command for _, command in packed]
             present = {a for interface in interfaces.values() for a in interface.addresses}
             absent = sorted(wishes.vips - present, key=str)
             need = Need(vips=wishes.served, interfaces=interfaces, tunnels=tuple(ways.values()))
             lacking = await netlink.call(lambda: list(missing_sysctls(need, read_sysctl)))
-        self._say([mending(one) for one in [*lacking, *absent]])
+        self._say([*commands, *(mending(one) for one in [*lacking, *absent])])
         problems += [_lack(vip) for vip in absent]
         self._health.host_lacks("; ".join(f"host: {problem}" for problem in problems))
 
@@ -189,13 +193,12 @@ class NodeHost:
 
     async def _left_to_the_kernel(
         self, netlink: Netlink, wishes: Wishes, interfaces: Mapping[str, Interface]
-    ) -> tuple[dict[str, Interface], list[str]]:
-        """Return the devices that unpack, and what stays in its tunnels: we change nothing."""
+    ) -> tuple[dict[str, Interface], list[tuple[str, str]]]:
+        """Return the devices that unpack, and what stays in its tunnels with what mends it."""
         outer = {balancer.version for balancer in wishes.balancers} or {4}
         devices = await netlink.call(tunnel_devices, interfaces.values())
-        missing = missing_tunnels(wishes.tunnels, outer, devices)
-        problems = [f"{what}: {command}, {_ALLOW}" for what, command in missing]
-        return {device.name: device for device in devices}, problems
+        missing = list(missing_tunnels(wishes.tunnels, outer, devices))
+        return {device.name: device for device in devices}, missing
 
     async def _settle(
         self,
@@ -209,14 +212,15 @@ class NodeHost:
         try:
             if not wishes.tunnels:
                 await self._let_tunnels_be(netlink)
-            await self._remove(netlink, wishes.vips, need)
+            await remove_vips(netlink, self._book, wishes.vips, need)
             if wishes:
-                await self._add(netlink, wishes.vips, need)
+                await add_vips(netlink, self._book, wishes.vips, need)
             if wishes.tunnels:
                 return await self._end_tunnels(netlink, wishes, ways)
         except (GaleError, OSError) as error:
-            log.error("host_not_set_up", reason=str(error))  # noqa: TRY400 - for users
-            return [str(error)] if wishes.tunnels else []
+            reason = _words(error)
+            log.error("host_not_set_up", reason=reason)  # noqa: TRY400 - for users
+            return [reason] if wishes.tunnels else []
         return []
 
     async def _end_tunnels(
@@ -239,40 +243,19 @@ class NodeHost:
             self._decapsulator = Decapsulator(self._pins, self._book, cache)
         return self._decapsulator
 
-    async def _remove(self, netlink: Netlink, vips: Collection[IPAddress], need: Need) -> None:
-        held = self._book.record
-        lo = (await netlink.interface(LOOPBACK)).ifindex
-        for vip in [vip for vip in held.vips if vip not in vips]:
-            await netlink.del_address(lo, vip, prefix(vip))
-            log.info("vip_removed", vip=str(vip))
-        kept = tuple(vip for vip in held.vips if vip in vips)
-        sysctls = held.sysctls
-        if not need.has(4) and not need.tunnels:
-            await netlink.call(restore_sysctls, sysctls)
-            sysctls = ()
-        await self._book.write(vips=kept, sysctls=sysctls)
-
-    async def _add(self, netlink: Netlink, vips: Collection[IPAddress], need: Need) -> None:
-        """Silence first, then the addresses: nobody may hear of them."""
-        sysctls = await netlink.call(lambda: list(missing_sysctls(need, read_sysctl)))
-        present = {a for i in (await netlink.interfaces()).values() for a in i.addresses}
-        absent = sorted((vip for vip in vips if vip not in present), key=str)
-        held = self._book.record
-        ours = {one.name: one for one in (*sysctls, *held.sysctls)}  # the first value is theirs
-        new = tuple(vip for vip in absent if vip not in held.vips)
-        await self._book.write(vips=held.vips + new, sysctls=tuple(ours.values()))
-        await netlink.call(write_sysctls, sysctls)
-        lo = (await netlink.interface(LOOPBACK)).ifindex
-        for vip in absent:
-            await netlink.add_address(lo, vip, prefix(vip))
-            log.info("vip_added", vip=str(vip))
-
     def _say(self, commands: Collection[str]) -> None:
         """Log the commands that mend what is missing, each once."""
         now = frozenset(commands)
         for command in sorted(now - self._said):
             log.warning("host_lacks", mend=command)
         self._said = now
+
+
+def _words(error: GaleError | OSError) -> str:
+    if isinstance(error, PermissionError):
+        told = f"this agent may not change {error.filename}"
+        return f"{told}: run it as root, or set configure_host = false in [node]"
+    return str(error)
 
 
 def _lack(vip: IPAddress) -> str:

@@ -5,6 +5,7 @@ import socket
 from ipaddress import ip_address
 
 import pytest
+import structlog
 import trio
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
@@ -447,8 +448,11 @@ def test_without_leave_to_configure_it_says_what_to_do(pair, make_host):
         await nursery.start(agent.run)
         await agent.prepare("lb1", advice(vips=(VIP[4],)))
 
-    run(node, play)
+    with structlog.testing.capture_logs() as events:
+        run(node, play)
 
+    mends = [event["mend"] for event in events if event["event"] == "host_lacks"]
+    assert "modprobe ipip && ip link set tunl0 up" in mends
     assert HealthStatus.NOT_SERVING is health.status
     assert (
         f"host: packets to {VIP[4]} come inside IP packets and stay there:"
