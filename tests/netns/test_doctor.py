@@ -204,6 +204,9 @@ def test_a_balancer_that_runs_and_one_that_died(site):
     site.configure(more='[[nodes]]\nip = "10.77.0.2"\n[node_health]\nchecks_timeout = "9s"\n')
     found = site.doctor(site.lb)
     assert {"configuration": f"kill -HUP {balancer.pid}", "node 10.77.0.66": ""} == found
+    site.mend(site.lb, [found["configuration"]])
+    assert any("event=reloaded" in line for line in balancer.stdout)
+    assert {} == site.doctor(site.lb)
 
     balancer.kill()
     balancer.wait()
