@@ -124,7 +124,7 @@ def _world(
     from galelb.plugins import Plugins
     from galelb.trace.scene import parse_node
 
-    configure_logging("warning")
+    configure_logging("error")  # what a trace has to say of nodes is in its notes
     specified = [parse_node(text) for text in nodes]
     given = _given(network)
     plugins = Plugins.discover()

@@ -12,7 +12,7 @@ from galelb.datapath.request import load_request
 from galelb.datapath.sandbox import Sandbox
 from galelb.services import resolve_services
 from galelb.trace.scene import Given, Scene, scene
-from galelb.trace.stage import build_network, fill_maps
+from galelb.trace.stage import Filled, build_network, fill_maps
 from galelb.trace.world import World, load, place, sides
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["offline_world"]
 
+_SOME = 10
+"""Nodes that are told of, and refusals."""
 _FLOW_SEED = 0x6761_6C65
 """Any will do, but the same each time: programs that were compiled once are found again."""
 
@@ -52,12 +54,12 @@ def offline_world(
         services = dict(enumerate(resolve_services(config, public), 1))
         request = load_request(plugins, config, services, host, present)
         generation = load(stack, sandbox, request, large=large)
-        numbers = fill_maps(generation, config, plugins, network, private)
+        filled = fill_maps(generation, config, plugins, network, private)
         yield World(
             generation=generation,
-            place=place(config, present, services, numbers, network.gateway_mac),
+            place=place(config, present, services, filled.numbers, network.gateway_mac),
             run=sandbox.run,
-            notes=_notes(network, one_armed=one_armed),
+            notes=[*_notes(network, one_armed=one_armed), *_refused(filled)],
         )
 
 
@@ -72,5 +74,21 @@ def _notes(network: Scene, *, one_armed: bool) -> list[str]:
         f"--gateway-mac {network.gateway_mac}: the router to the clients",
         f"--private-address {addresses}: what nodes see as the balancer",
         f"--mtu {network.mtu}: of all interfaces",
-        *(f"--node {n.address},mac={n.mac},weight={n.weight}" for n in network.nodes),
+        *_some(
+            [f"--node {n.address},mac={n.mac},weight={n.weight}" for n in network.nodes], "nodes"
+        ),
     ]
+
+
+def _node(node: Node) -> str:
+    return f"--node {node.address},mac={node.mac},weight={node.weight}"
+
+
+def _refused(filled: Filled) -> list[str]:
+    return _some([f"refused by {name}: {reason}" for name, reason in filled.refused], "refusals")
+
+
+def _some(lines: Sequence[str], what: str) -> list[str]:
+    """Return the lines that people will look at."""
+    rest = len(lines) - _SOME
+    return [*lines[:_SOME], *([f"and {rest} more {what}"] if rest > 0 else [])]

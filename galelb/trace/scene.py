@@ -19,7 +19,8 @@ _GATEWAY_MAC = "02:00:00:00:00:fe"
 _PUBLIC = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 _NODES = {4: ip_address("10.0.0.0"), 6: ip_address("fd00::")}
 """Where nodes are thought to be when there is none of that family."""
-_PREFIX = {4: 24, 6: 64}
+_PREFIXES = {4: (24, 16), 6: (64,)}
+"""Networks around a node, of which the last has room for all nodes that there can be."""
 _MAX_WEIGHT = 65535
 
 
@@ -130,8 +131,9 @@ def _private(
     if own:
         return own
     beside = next((n.address for n in nodes if n.address.version == version), _NODES[version])
-    network = ip_network((beside, _PREFIX[version]), strict=False)
-    return [next(address for address in network.hosts() if address not in taken)]
+    networks = (ip_network((beside, bits), strict=False) for bits in _PREFIXES[version])
+    hosts = (address for network in networks for address in network.hosts())
+    return [next(address for address in hosts if address not in taken)]
 
 
 def _with_macs(nodes: Sequence[Node]) -> list[Node]:

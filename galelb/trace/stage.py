@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import trio
 
 from galelb.bpf.matching import service_keys
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from galelb.plugins import Plugins
     from galelb.trace.scene import Scene
 
-__all__ = ["build_network", "fill_maps"]
+__all__ = ["Filled", "build_network", "fill_maps"]
 
 _GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
 """Routers to the clients. Nobody sees their addresses: packets hold only their MAC."""
@@ -108,6 +109,17 @@ def _to_clients(scene: Scene, device: str) -> Iterator[str]:
         yield f"route add {_EVERYWHERE[version]} via {gateway} dev {device} onlink"
 
 
+@attrs.frozen(kw_only=True)
+class Filled:
+    """What the control plane made of the nodes: their numbers, and which forwarder refuses some.
+
+    `refused` are forwarders with what they say of a node.
+    """
+
+    numbers: Mapping[IPAddress, int]
+    refused: Sequence[tuple[str, str]]
+
+
 class _BuildingOnly:
     """The plugins as far as tables need them: nobody is told of tables that nobody uses."""
 
@@ -128,8 +140,8 @@ def fill_maps(
     plugins: Plugins,
     scene: Scene,
     private: Interface,
-) -> dict[IPAddress, int]:
-    """Have the control plane write what it would write; return the nodes' numbers. Blocks."""
+) -> Filled:
+    """Have the control plane write what it would write. Blocks."""
     plugins.configure(config)
     return trio.run(_fill, generation, config, plugins, scene, private)
 
@@ -140,7 +152,7 @@ async def _fill(
     plugins: Plugins,
     scene: Scene,
     private: Interface,
-) -> dict[IPAddress, int]:
+) -> Filled:
     request = generation.request
     health = NodeHealth(health_settings(config), max_nodes=MAX_KNOWN_NODES)
     next_hops = NextHopTable(request.limits.max_next_hops)
@@ -171,4 +183,11 @@ async def _fill(
     if keys := service_keys(request.services):
         generation.maps["gale_service_keys"].update(keys)
     numbers = controller.nodes.known()
-    return {node.address: numbers[str(node.address)] for node in scene.nodes}
+    return Filled(
+        numbers={node.address: numbers[str(node.address)] for node in scene.nodes},
+        refused=[
+            (name, reason)
+            for name, forwarder in request.forwarders.items()
+            for reason in forwarder.unroutable(controller.view(name)).values()
+        ],
+    )

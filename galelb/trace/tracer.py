@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+import attrs
 
 from galelb.abi import NO_TABLE, NodeFlag, Reason, TraceStep
 from galelb.bpf.syscalls import obj_get
@@ -66,15 +68,22 @@ class Tracer:
         """Run one packet. What cannot be run is a trace with a problem, not an error."""
         frame = ethernet(record, self._place.public.mac, self._place.client_mac)
         ingress = self._ingress_of(frame.data)
-        known = {"number": record.number, "time_ns": record.time_ns, "frame": frame.data}
+        trace = Trace(
+            number=record.number,
+            time_ns=record.time_ns,
+            frame=frame.data,
+            in_interface=ingress,
+            notes=frame.notes,
+            problem=frame.problem,
+        )
         if frame.problem:
-            return Trace(**known, in_interface=ingress, problem=frame.problem)
+            return trace
         self._recorder.start()
         try:
             result = self._run(lambda: self._test_run(frame.data, ingress))
         except BpfError as error:
-            return Trace(**known, in_interface=ingress, problem=str(error))
-        return self._traced(known, ingress, frame, result, self._recorder.read())
+            return attrs.evolve(trace, problem=str(error))
+        return self._traced(trace, frame, result, self._recorder.read())
 
     def _test_run(self, data: bytes, ingress: str) -> RunResult:
         return run_xdp(self._entry, data, ingress_ifindex=self._place.interfaces[ingress].ifindex)
@@ -94,31 +103,22 @@ class Tracer:
         from_node = any(sender == str(address) for address in place.nodes)
         return place.private.name if from_node else place.public.name
 
-    def _traced(
-        self,
-        known: Mapping[str, Any],
-        ingress: str,
-        frame: Frame,
-        result: RunResult,
-        recording: Recording,
-    ) -> Trace:
+    def _traced(self, trace: Trace, frame: Frame, result: RunResult, recording: Recording) -> Trace:
         verdict = VERDICTS.get(result.verdict, str(result.verdict))
         left = recording.last(TraceStep.EXIT)
         reason, service, node = left.value[1:4] if left else (None, 0, 0)
-        notes = list(frame.notes)
-        if recording.lost:
-            notes.append(f"{recording.lost} more steps were taken")
-        return Trace(
-            **known,
-            in_interface=ingress,
-            notes=notes,
+        lost = [f"{recording.lost} more steps were taken"] if recording.lost else []
+        sent = verdict in _SENT
+        return attrs.evolve(
+            trace,
+            notes=[*trace.notes, *lost],
             verdict=verdict,
             reason=None if reason is None else Reason(reason),
             service=self._place.services.get(service),
             node=self._nodes.get(node),
-            out_interface=self._way_out(verdict, ingress, recording),
-            out=_cut(result.data, frame.padding) if verdict in _SENT else None,
-            out_length=len(result.data) if verdict in _SENT else None,
+            out_interface=self._way_out(verdict, trace.in_interface, recording),
+            out=_cut(result.data, frame.padding) if sent else None,
+            out_length=len(result.data) if sent else None,
             steps=[self._step(step, recording) for step in recording.steps],
         )
 

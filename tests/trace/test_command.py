@@ -155,6 +155,17 @@ def test_no_node_is_a_reason(tracing):
     assert [drop] == [what(one) for one in tracing.trace([SYN], f"--node={NODE},weight=0")]
 
 
+def test_nodes_that_a_forwarder_refuses_are_told(tracing):
+    tracing.configure(WEB + "[plugins.l4_nat]\nmax_slices = 2\n")
+    tracing.run([SYN], *(f"--node=10.0.0.{n}" for n in range(11, 31)))
+    notes = [line for line in tracing.out.splitlines() if line.startswith("# ")]
+
+    assert "# and 10 more nodes" in notes
+    assert "# refused by l4_nat: no port slice is left for 10.0.0." in "\n".join(notes)
+    assert "# and 8 more refusals" == notes[-1]
+    assert "" == tracing.err
+
+
 def test_nodes_of_the_configuration_count_and_options_overrule_them(tracing):
     tracing.configure(L2 + WEB + f'[[nodes]]\nip = "{NODE}"\nmac = "02:aa:00:00:00:22"\n')
     (found,) = tracing.trace([SYN])

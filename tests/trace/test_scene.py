@@ -54,6 +54,12 @@ def test_the_balancer_is_beside_its_nodes_where_nobody_else_is():
     assert 5 == len({found.vip_mac, found.src_mac, *(one.mac for one in found.nodes)})
 
 
+def test_there_is_room_beside_a_full_network():
+    nodes = [node(f"10.0.{n >> 8}.{n & 255}") for n in range(1, 600)]
+
+    assert "10.0.2.88" == str(scene(Given(), nodes, [], one_armed=False).private_addresses[0])
+
+
 def test_what_is_given_is_taken():
     given = Given(
         vip_mac="02:00:00:00:00:aa",
