@@ -181,9 +181,9 @@ class Forwarder(abc.ABC):
     ) -> bytes | None:
         """Return an IP packet to the VIP as it travels to this node, for checks of its health.
 
-        None = the nodes get packets to their own addresses, and are checked there. Raises
-        GaleError when there is no way to this node. The default leaves the packet as it is
-        where nodes hold the VIP.
+        None = the nodes get packets to their own addresses, and are checked there; an empty
+        packet only asks whether that is so. Raises GaleError when there is no way to this node.
+        The default leaves the packet as it is where nodes hold the VIP.
         """
         del node, host
         holds = any(setup.kind == "vip_on_lo" for setup in self.node_setups(service))

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import abc
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from galelb.errors import GaleError
 from galelb.forwarder import Options
 from galelb.grpc.signal import Signal
 from galelb.model import HealthReport, IPAddress, NextHop, NodeRecord, NodeSetup, Service
@@ -23,10 +25,22 @@ __all__ = [
     "BackgroundService",
     "BalancerContext",
     "HealthSource",
+    "Reach",
     "Scheduler",
     "SyncTransport",
     "VipWay",
 ]
+
+
+class Reach(enum.Enum):
+    """How a node gets the packets of a service."""
+
+    NEVER = "never"
+    """It does not serve it."""
+    ADDRESS = "address"
+    """They are sent to its own address."""
+    VIP = "vip"
+    """They keep the VIP as their destination, which the node holds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +52,10 @@ class VipWay:
     hop: NextHop
     wrap: Callable[[bytes], bytes]
     """Returns an IP packet to the VIP with the headers that its forwarder puts before it."""
+
+
+def _no_way(service: Service, node: IPAddress) -> VipWay:
+    raise GaleError(f"there is no way to {service.vip} on {node}")
 
 
 @attrs.frozen(kw_only=True)
@@ -57,9 +75,11 @@ class BalancerContext:
     """What is served at present."""
     serving: Callable[[], Mapping[str, bool]] = dict
     """Whether each service by name has a node; "" = whether the balancer is ready as a whole."""
-    vip_way: Callable[[Service, IPAddress], VipWay | None] = lambda *_: None
-    """How to reach a service's VIP on this very node; None = its nodes are reached at their own
-    addresses. Raises GaleError, which says why, when there is no way at present."""
+    reach: Callable[[Service, IPAddress], Reach] = lambda *_: Reach.ADDRESS
+    """How the node at this address gets a service's packets."""
+    vip_way: Callable[[Service, IPAddress], VipWay] = _no_way
+    """How to reach a service's VIP on this very node, where that is how it gets packets.
+    Raises GaleError, which says why, when there is no way at present."""
     changed: Signal = attrs.Factory(Signal)
     """Notified after nodes, services or tables have changed."""
 

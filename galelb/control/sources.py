@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from galelb.control.serving import serving
-from galelb.control.ways import vip_way
+from galelb.control.ways import reach, vip_way
 from galelb.errors import GaleError
 from galelb.plugins.blame import blamed, run_blamed
 from galelb.sources import BalancerContext
@@ -58,6 +58,7 @@ def source_context(
         node_setups=lambda: controller.served.node_setups(),
         services=lambda: tuple(controller.served.services.values()),
         serving=lambda: serving(controller, interfaces()),
+        reach=lambda service, node: reach(controller.served, service, node),
         vip_way=lambda service, node: vip_way(controller.served, service, node, hop),
         changed=changed,
     )

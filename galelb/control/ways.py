@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING
 
 from galelb.errors import GaleError
 from galelb.plugins.blame import blamed
-from galelb.sources import VipWay
+from galelb.services import accepts
+from galelb.sources import Reach, VipWay
 
 if TYPE_CHECKING:
     from galelb.control.served import Served
     from galelb.forwarder import HostView
     from galelb.model import IPAddress, NextHop, Service
 
-__all__ = ["vip_way"]
+__all__ = ["reach", "vip_way"]
+
+
+def reach(served: Served, service: Service, node: IPAddress) -> Reach:
+    """Return how the node at this address gets the service's packets."""
+    forwarder = served.forwarders[service.forwarder]
+    if not accepts(service, node, any_family=forwarder.any_family):
+        return Reach.NEVER
+    with blamed(forwarder.name, "vip_packet"):
+        keeps = forwarder.vip_packet(service, b"", node, served.host) is not None
+    return Reach.VIP if keeps else Reach.ADDRESS
 
 
 def vip_way(
@@ -23,10 +34,10 @@ def vip_way(
     service: Service,
     node: IPAddress,
     hop: Callable[[IPAddress], NextHop | None],
-) -> VipWay | None:
-    """Return the way to the service's VIP on this node; None = it is reached at its own address.
+) -> VipWay:
+    """Return the way to the service's VIP on this node; `hop` returns the next hop of a node.
 
-    `hop` returns the next hop of a node. Raises GaleError, which says why, when there is no way.
+    Raises GaleError, which says why, when there is none.
     """
     forwarder, host = served.forwarders[service.forwarder], served.host
 
@@ -34,9 +45,6 @@ def vip_way(
         with blamed(forwarder.name, "vip_packet"):
             return forwarder.vip_packet(service, packet, node, host) or packet
 
-    with blamed(forwarder.name, "vip_packet"):
-        if forwarder.vip_packet(service, b"", node, host) is None:
-            return None
     found = hop(node)
     if found is None:
         raise GaleError("its link-layer address is not resolved yet")

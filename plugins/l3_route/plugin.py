@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from galelb_plugins.l3_route.options import L3RouteOptions
-from galelb_plugins.l3_route.outer import Outer, outer_bytes, outer_source
+from galelb_plugins.l3_route.outer import Outer, outer_address, outer_bytes, outer_source
+from galelb_plugins.l3_route.tunnel import tunnelled
 
+from galelb.errors import GaleError
 from galelb.forwarder import Forwarder, ForwardingView, HostView
-from galelb.model import NodeSetup, Service
+from galelb.model import IPAddress, NodeSetup, Service
 
 __all__ = ["L3Route"]
 
@@ -46,6 +48,18 @@ class L3Route(Forwarder):
             kind = _DECAP[self.options.encap]
             setups.append(NodeSetup(kind=kind, vip=service.vip, port=port))
         return setups
+
+    def vip_packet(
+        self, service: Service, packet: bytes, node: IPAddress, host: HostView
+    ) -> bytes | None:
+        """Return the packet in the tunnel to the node, or as it is. Raises GaleError."""
+        if not self._tunnels or not packet:
+            return packet
+        source = self._sources(host).get(node.version)
+        if source is None:
+            raise GaleError(_no_source(host, node))
+        port = self.options.gue_port if self.options.encap == "gue" else None
+        return tunnelled(packet, outer_address(source, node.version, seed=0), node, port)
 
     def check(self, services: Sequence[Service], host: HostView | None) -> list[str]:
         """Return services that nodes cannot answer."""
@@ -90,8 +104,7 @@ class L3Route(Forwarder):
             return _behind_routers(view)
         sources = self._sources(view.host)
         return {
-            node.index: f"{view.host.private.name} has no IPv{node.address.version} address that"
-            f" a tunnel to {node.address} could come from: give it one, or set outer_source"
+            node.index: _no_source(view.host, node.address)
             for node in view.nodes.values()
             if node.address.version not in sources
         }
@@ -107,6 +120,13 @@ def _port_problem(service: Service) -> str:
     return (
         f"service {service.name}: target_port {service.target_port} differs from port"
         f" {service.port}, but l3_route changes no ports: leave target_port out"
+    )
+
+
+def _no_source(host: HostView, node: IPAddress) -> str:
+    return (
+        f"{host.private.name} has no IPv{node.version} address that a tunnel to {node} could come"
+        " from: give it one, or set outer_source"
     )
 
 

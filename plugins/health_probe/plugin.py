@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The health source that checks nodes: one task per target, one word per node."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import structlog
+import trio
+from galelb_plugins.health_probe.exchange import Exchange
+from galelb_plugins.health_probe.kinds import CheckFailedError, ask
+from galelb_plugins.health_probe.options import HealthProbeOptions
+from galelb_plugins.health_probe.targets import Streak, Target, names_text, targets
+
+from galelb.errors import GaleError
+from galelb.model import HealthReport, HealthStatus, IPAddress
+from galelb.sources import BalancerContext, HealthSource
+
+if TYPE_CHECKING:
+    from galelb.config import BalancerConfig
+
+__all__ = ["HealthProbe"]
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "health_probe"
+_REPEAT_S = 5.0
+"""A finding is reported again after this long, in case the node was forgotten and came back."""
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+
+
+@attrs.define
+class _Watched:
+    """A target that is checked."""
+
+    services: tuple[str, ...]
+    streak: Streak
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+
+
+class HealthProbe(HealthSource):
+    """See README.md."""
+
+    name = SOURCE
+    Options = HealthProbeOptions
+    checks = True
+
+    options: HealthProbeOptions
+
+    def __init__(self, options: Any, context: BalancerContext) -> None:
+        super().__init__(options, context)
+        self._watched: dict[Target, _Watched] = {}
+        self._of_node: dict[IPAddress, list[Target]] = {}
+        self._said: dict[IPAddress, tuple[HealthStatus | None, str, float]] = {}
+        self._basis: object = None
+        """What the targets were made from."""
+        self._exchanges: dict[IPAddress, Exchange] = {}
+        self._most: int = options.concurrency
+        self._slots = trio.CapacityLimiter(self._most)
+        self._nursery: trio.Nursery | None = None
+
+    def reload(self, options: Any, config: BalancerConfig) -> None:
+        """Check by other probes; findings of those that stay the same are kept."""
+        super().reload(options, config)
+        self._slots.total_tokens = min(options.concurrency, self._most)
+        self.context.changed.notify()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Check nodes until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            while True:
+                self._adjust(self._nursery)
+                await self.context.changed.wait()
+
+    # what is checked
+
+    def _adjust(self, nursery: trio.Nursery) -> None:
+        """Check what the nodes, services and options of this moment ask for."""
+        nodes = tuple(record.node.address for record in self.context.nodes())
+        services = tuple(self.context.services())
+        basis = (nodes, services, self.options)
+        if basis == self._basis:
+            return
+        self._basis = basis
+        wanted = targets(self.options.in_use, services, nodes, self.context.reach)
+        if len(wanted) > self.options.max_checks:
+            log.error(
+                "health_probe_too_many_checks", wanted=len(wanted), most=self.options.max_checks
+            )
+            wanted = dict(list(wanted.items())[: self.options.max_checks])
+        for target in self._watched.keys() - wanted.keys():
+            self._watched.pop(target).scope.cancel()
+        for target, names in wanted.items():
+            if target in self._watched:
+                self._watched[target].services = names
+            else:
+                streak = Streak(target.probe.rise, target.probe.fall)
+                self._watched[target] = _Watched(names, streak)
+                nursery.start_soon(self._watch, target, self._watched[target])
+        self._of_node = {node: [] for node in nodes}
+        for target in wanted:
+            self._of_node[target.node].append(target)
+        for node in self._said.keys() - self._of_node.keys():
+            del self._said[node]
+        for node in nodes:
+            self._tell(node)
+
+    async def _watch(self, target: Target, watched: _Watched) -> None:
+        """Check a target every `interval`, beginning anywhere in one."""
+        probe, streak = target.probe, watched.streak
+        with watched.scope:
+            await trio.sleep(random.random() * probe.interval)  # noqa: S311 - no secret
+            while True:
+                began = trio.current_time()
+                async with self._slots:
+                    reason = await self._check(target)
+                    if streak.add(reason) and reason and target.service is not None:
+                        self._tell(target.node)
+                        streak.reason += await self._hint(target)
+                self._tell(target.node)
+                await trio.sleep_until(max(began + probe.interval, trio.current_time()))
+
+    # one check
+
+    async def _check(self, target: Target) -> str:
+        """Return why the target is not well, "" = it is."""
+        patience = target.probe.patience
+        try:
+            with trio.fail_after(patience):
+                async with self._connection(target) as stream:
+                    await ask(target.probe, stream, target.authority)
+        except trio.TooSlowError:
+            return f"no answer within {patience:g} s"
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return "the connection broke"
+        except (CheckFailedError, GaleError) as error:
+            return str(error)
+        return ""
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, target: Target) -> AsyncIterator[trio.abc.Stream]:
+        if target.service is None:
+            async with _connect(target.node, target.port) as stream:
+                yield stream
+            return
+        way = self.context.vip_way(target.service, target.node)
+        exchange = self._exchange(way.source)
+        async with exchange.connect(way, target.service.vip, target.port) as vip_stream:
+            yield vip_stream
+
+    def _exchange(self, source: IPAddress) -> Exchange:
+        """Return the exchange of an address of ours; made when first needed."""
+        if source not in self._exchanges:
+            assert self._nursery is not None
+            exchange = self._exchanges[source] = Exchange(source, self._most)
+            self._nursery.start_soon(exchange.run)
+        return self._exchanges[source]
+
+    async def _hint(self, target: Target) -> str:
+        """Return what a node that answers at its own address only probably lacks."""
+        try:
+            with trio.fail_after(target.probe.patience):
+                async with _connect(target.node, target.port):
+                    pass
+        except (OSError, trio.TooSlowError):
+            return ""
+        return f", but {target.node} answers at port {target.port}: is the VIP on the node's lo?"
+
+    # what is said
+
+    def _tell(self, node: IPAddress) -> None:
+        """Report what was found of a node, if that is news."""
+        found = self._finding(self._of_node.get(node, ()))
+        if found is None:
+            return
+        status, message = found
+        now = trio.current_time()
+        *said, at = self._said.get(node, (None, None, float("-inf")))
+        if said == [status, message] and now < at + _REPEAT_S:
+            return
+        self._said[node] = (status, message, now)
+        if status is None:
+            self.context.node_gone(SOURCE, node, message)
+            return
+        report = HealthReport(source=SOURCE, address=node, status=status, message=message)
+        with contextlib.suppress(GaleError):  # the node was forgotten just now
+            self.context.report(report)
+
+    def _finding(self, mine: Iterable[Target]) -> tuple[HealthStatus | None, str] | None:
+        """Return a status (None = nothing is checked) and a text; None = it is too early."""
+        watched = [(target, self._watched[target]) for target in mine]
+        if not watched:
+            return None, "nothing to check"
+        bad = [(target, one) for target, one in watched if one.streak.passed is False]
+        if bad:
+            target, one = bad[0]
+            text = f"{names_text(one.services)}: {target.describe()}: {one.streak.reason}"
+            if len(bad) > 1:
+                text += f"; {len(bad) - 1} more of {len(watched)} checks failed"
+            return HealthStatus.NOT_SERVING, text
+        if any(one.streak.passed is None for _, one in watched):
+            return None
+        return HealthStatus.SERVING, f"{len(watched)} checks" if len(watched) > 1 else "1 check"
+
+
+@contextlib.asynccontextmanager
+async def _connect(address: IPAddress, port: int) -> AsyncIterator[trio.abc.Stream]:
+    """Connect to a node's own address by the kernel. Raises OSError."""
+    family = trio.socket.AF_INET6 if address.version == 6 else trio.socket.AF_INET
+    sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    with sock:
+        # No TIME_WAIT: thousands of checks would use up the ports.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        await sock.connect((str(address), port))
+        yield trio.SocketStream(sock)
