@@ -59,16 +59,16 @@ def step(
     """Predict, run, compare; returns what was wrong last."""
     prediction = model.predict(data, ingress)
     outcome = run(data, ingress)
-    problems = _broken(data, outcome)
+    problems = _broken(model, data, outcome)
     if prediction is not None:
         problems += model.check(prediction, outcome)
     return prediction, outcome, problems
 
 
-def _broken(data: bytes, outcome: Outcome) -> list[str]:
+def _broken(model: ReferenceModel, data: bytes, outcome: Outcome) -> list[str]:
     """Return what no forwarder may do, whatever the model knows."""
     if outcome.verdict is Verdict.PASS and outcome.data != data:
         return ["passed, but changed"]
     if outcome.verdict not in SENT or dissect(data) is None or checksum_problems(data):
         return []
-    return [one for one in checksum_problems(outcome.data) if "inner" not in one]
+    return [one for one in checksum_problems(model.bare(outcome)) if "inner" not in one]

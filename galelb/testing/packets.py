@@ -21,6 +21,7 @@ __all__ = [
     "icmp_echo",
     "icmp_error",
     "l3_offset",
+    "neighbour_request",
 ]
 
 CLIENT_MAC = "02:00:00:00:00:c1"
@@ -180,6 +181,13 @@ def arp_request(src: str, dst: str) -> bytes:
     s = scapy()
     arp = s.ARP(op=1, hwsrc=CLIENT_MAC, psrc=src, pdst=dst)
     return bytes(_link(CLIENT_MAC, "ff:ff:ff:ff:ff:ff") / arp).ljust(60, b"\0")
+
+
+def neighbour_request(src: str, dst: str) -> bytes:
+    """Return an IPv6 neighbour solicitation, what ARP is for IPv4."""
+    s = scapy()
+    body = s.ICMPv6ND_NS(tgt=dst) / s.ICMPv6NDOptSrcLLAddr(lladdr=CLIENT_MAC)
+    return bytes(_link(CLIENT_MAC, LB_MAC) / _ip(src, dst, ttl=255, tos=0) / body)
 
 
 def l3_offset(data: bytes) -> int:

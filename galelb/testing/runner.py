@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import atexit
 import enum
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from types import TracebackType
 
 import attrs
 
 from galelb.abi import NO_TABLE, NextHopFlag, NodeFlag, Reason
 from galelb.bpf import syscalls
+from galelb.bpf.artefacts import Artefacts
 from galelb.bpf.compile import Compiled, Unit, compile_units
 from galelb.bpf.compose import compose
 from galelb.bpf.maps import PinnedMap, close_maps, open_maps
@@ -30,7 +36,7 @@ from galelb.testing.kernel import Sandbox
 from galelb.testing.packets import ETHERNET
 from galelb.testing.world import PUBLIC, TestNode, World
 
-__all__ = ["TABLE_SEED", "VERDICTS", "Outcome", "PacketRunner", "Verdict"]
+__all__ = ["TABLE_SEED", "TABLE_SIZE", "VERDICTS", "Outcome", "PacketRunner", "Verdict"]
 
 TABLE_SIZE = 1009
 TABLE_SEED = 7
@@ -164,7 +170,7 @@ class PacketRunner:
             Unit(compose(pipe.parts, pipe.defines, pins, context + salt), pipe.functions, frags)
             for context, pipe in self.pipelines.items()
         ]
-        return compile_units(units, pins)
+        return compile_units(units, pins, artefacts=_artefacts())
 
     # what the control plane writes
 
@@ -340,6 +346,14 @@ class PacketRunner:
 
     def _out(self, data: bytes) -> str:
         return self._ways.get(data[6:12], "") if len(data) >= ETHERNET else ""
+
+
+@cache
+def _artefacts() -> Artefacts:
+    """Keep what was compiled until the process ends: many tests want the same programs."""
+    folder = tempfile.mkdtemp(prefix="gale-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Artefacts(Path(folder))
 
 
 def _mac_bytes(mac: str) -> bytes:

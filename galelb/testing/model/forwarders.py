@@ -62,6 +62,10 @@ class ForwarderModel(abc.ABC):
         del packet
         return 0
 
+    def unwrapped(self, ip: bytes) -> bytes:
+        """Return the packet inside of what `rewritten` made, to check it as the node will."""
+        return ip
+
     def forward(self, arrived: Arrived) -> Prediction | None:
         """Predict a packet to a service; None = left out."""
         raise AssertionError(f"a model that claims packets predicts them too: {arrived}")
@@ -119,6 +123,12 @@ class RouteModel(ForwarderModel):
         if self._encap == "gue":
             inside, udp = 17, self._udp(size, seed)
         return self._outer(packet.node, inner, len(udp) + size, inside, seed) + udp + inner
+
+    def unwrapped(self, ip: bytes) -> bytes:
+        """Return the packet without its tunnel."""
+        if self._encap == "none":
+            return ip
+        return ip[{4: 20, 6: 40}[ip[0] >> 4] + (UDP_BYTES if self._encap == "gue" else 0) :]
 
     def _udp(self, size: int, seed: int) -> bytes:
         ports = (0xFFFF ^ GUE_PORTS) | seed & GUE_PORTS, self._port

@@ -30,12 +30,14 @@ from galelb.testing.model.values import (
     passed,
     sent,
 )
+from galelb.testing.packets import l3_offset
 from galelb.testing.runner import TABLE_SEED, Outcome, PacketRunner, Verdict
 from galelb.testing.world import LOCAL_CLIENTS, LOCAL_MAC, TestNode
 
 __all__ = ["ReferenceModel"]
 
 TCP, UDP = 6, 17
+TO_NODE = (Reason.FORWARDED, Reason.FRAGMENT_FOLLOWED, Reason.ICMP_TRANSLATED)
 ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 _Flow = tuple[IPAddress, int]
@@ -95,6 +97,14 @@ class ReferenceModel:
         if problems or prediction.opens is None or outcome.reason is not Reason.FORWARDED:
             return problems
         return self._parts[prediction.opens[2]].learn(prediction, outcome.data)
+
+    def bare(self, outcome: Outcome) -> bytes:
+        """Return the frame that left, out of its tunnel if it is in one."""
+        if outcome.reason not in TO_NODE or outcome.service not in self._parts:
+            return outcome.data
+        at = l3_offset(outcome.data)
+        inside = self._parts[outcome.service].unwrapped(outcome.data[at:])
+        return outcome.data[: at - 2] + ETHERTYPES[inside[0] >> 4] + inside
 
     # which service, which node
 
