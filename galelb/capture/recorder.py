@@ -209,6 +209,7 @@ class Capture:
         if not self._recorder.capturing:
             raise GaleError("the capture ended: see the balancer's log")
         self._renewed_at = now
+        self.encoder.look_again()
         self._lost = self._read_lost() - self._lost_before
         self._wishes.set(0, self._leaf | {"until": time.monotonic_ns() + LEASE_NS})
 

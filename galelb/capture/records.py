@@ -31,6 +31,7 @@ _DESCRIPTIONS = {
     Direction.INBOUND: "as it came, before galelb",
     Direction.OUTBOUND: "as it leaves, after galelb",
 }
+_DECISION = ("tc", "verdict", "reason", "service", "node")
 _TAGGED = 0x10000  # GALE_CAPTURE_TAGGED, bpf/capture.h
 _TAG = 4
 _ETH_TYPE_AT = 12
@@ -57,6 +58,7 @@ class Encoder:
         self._snaplen = snaplen + _TAG
         self._epoch_ns = epoch_ns
         self._interfaces: dict[tuple[int, Direction], int] = {}
+        self._comments: dict[tuple[int, ...], str] = {}
         self.captured = 0
 
     def begin(self, application: str, interfaces: Iterable[int]) -> bytes:
@@ -72,7 +74,7 @@ class Encoder:
         out = record["out"] or record["in"]
         came = frames[:kept], record["in_len"], record["in_tag"]
         leaves = frames[kept : kept + record["out_kept"]], record["out_len"], record["out_tag"]
-        comment = comment_of(self._facts(record, out))
+        comment = self._comment(record, out)
         blocks = self._frame(record, record["in"], Direction.INBOUND, came, comment)
         if record["out_len"]:
             blocks += self._frame(record, out, Direction.OUTBOUND, leaves, comment)
@@ -82,6 +84,18 @@ class Encoder:
         """Return counts; `now_ns` by the clock of the records."""
         time_ns = now_ns + self._epoch_ns
         return statistics_block(Statistics(time_ns=time_ns, captured=self.captured, lost=lost))
+
+    def look_again(self) -> None:
+        """Ask for names anew from here on: they may be others."""
+        self._comments.clear()
+
+    def _comment(self, record: Mapping[str, Any], out: int) -> str:
+        """Return what was decided; the same few decisions come again and again."""
+        key = (*(record[name] for name in _DECISION), out if record["out_len"] else 0)
+        comment = self._comments.get(key)
+        if comment is None:
+            comment = self._comments[key] = comment_of(self._facts(record, out))
+        return comment
 
     def _facts(self, record: Mapping[str, Any], out: int) -> dict[str, str]:
         kind = _kind(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Dot1Q, Ether
@@ -152,6 +153,20 @@ def test_a_frame_that_was_cut_keeps_its_length() -> None:
     assert (CAME[:40], 9014) == (packet.came.data, packet.came.length)
     assert packet.left is not None
     assert (LEFT[:50], 9018) == (packet.left.data, packet.left.length)
+
+
+def test_a_new_name_is_used_once_it_is_looked_for() -> None:
+    names = {1: "web"}
+    encoder = Encoder(attrs.evolve(NAMES, service=names.get), 256, EPOCH_NS)
+    reader, pairs = Reader(), Pairs()
+    data = encoder.begin("galelb 0", [2]) + encoder.packet(*record())
+    names[1] = "shop"
+    encoder.look_again()
+    data += encoder.packet(*record())
+
+    seen = [one.facts["service"] for one in pairs.take(reader.feed(data), reader.interfaces)]
+
+    assert ["web", "shop"] == seen
 
 
 def test_comments_are_words() -> None:
