@@ -27,8 +27,8 @@ def claimed(names: Iterable[str]) -> Iterator[None]:
             taken = stack.enter_context(claim(name))
             if taken is not None:
                 raise GaleError(
-                    f"interface {name} belongs to another balancer that is running{_who(taken)}:"
-                    " stop it, or use another interface"
+                    f"interface {name} belongs to another balancer that is running, or to a node"
+                    f" agent with tunnels{_who(taken)}: stop it, or use another interface"
                 )
         yield
 
