@@ -18,6 +18,8 @@ from galelb.node.wishes import Wishes
 __all__ = ["BalancerSeen", "Listener", "NodeSide", "Probe", "check_node"]
 
 _OUR_TUNNEL_PROGRAM = "gale_decap"
+_AGENT = "galelb node"
+"""Loads that program, which goes on when it ends by force."""
 _ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - what others listen on
 
 
@@ -95,7 +97,7 @@ def check_node(config: NodeConfig, side: NodeSide, read: ReadSysctl) -> Iterator
         need = Need(vips=wishes.served, interfaces=side.interfaces, tunnels=side.ways)
         yield from _sysctls(need, read)
     if wishes.tunnels:
-        yield from _tunnels(side, wishes)
+        yield from _tunnels(config, side, wishes)
     yield from _routes(side, wishes)
     yield from (_probe(f"check {one.name}", one, "passes") for one in side.checks)
     if not side.checks:
@@ -163,7 +165,7 @@ _WHY = {
 }
 
 
-def _tunnels(side: NodeSide, wishes: Wishes) -> Iterator[Finding]:
+def _tunnels(config: NodeConfig, side: NodeSide, wishes: Wishes) -> Iterator[Finding]:
     yield from (fail("tunnels", problem) for problem in side.ways_problem)
     for way in side.ways:
         name = f"tunnels {way.name}"
@@ -171,8 +173,8 @@ def _tunnels(side: NodeSide, wishes: Wishes) -> Iterator[Finding]:
         missing = sorted(str(end.address) for end in wishes.tunnels - side.ends)
         if state is not None and state.name == _OUR_TUNNEL_PROGRAM:
             if missing:
-                text = f"our program does not know {', '.join(missing)}: start `galelb node`"
-                yield fail(name, text)
+                text = f"our program does not take packets to {', '.join(missing)} out of them"
+                yield fail(name, text, _AGENT)
             else:
                 yield ok(name, "our program takes packets out of them")
         elif state is not None and not state.name and not side.root:
@@ -187,7 +189,10 @@ def _tunnels(side: NodeSide, wishes: Wishes) -> Iterator[Finding]:
             yield fail(name, text, f"ip link set dev {way.name} xdp off")
         else:
             text, command = side.kernel_lacks[0]
-            yield fail(name, f"{text}: start `galelb node`, or let the kernel do it", command)
+            if config.node.configure_host:
+                yield fail(name, f"{text}; or let the kernel do it: {command}", _AGENT)
+            else:
+                yield fail(name, f"{text}; or set configure_host = true in [node]", command)
 
 
 def _routes(side: NodeSide, wishes: Wishes) -> Iterator[Finding]:

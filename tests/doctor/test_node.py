@@ -106,9 +106,9 @@ def test_ipv6_that_is_off_on_lo(node_config, side, interface, bad):
 @pytest.mark.parametrize(
     ("facts", "words", "mend"),
     [
-        ({"xdp": {"eth0": None}}, "start `galelb node`, or", LACKS[1]),
+        ({"xdp": {"eth0": None}}, f"or let the kernel do it: {LACKS[1]}", "galelb node"),
         ({"xdp": {"eth0": THEIRS}}, "program other (id 8)", "ip link set dev eth0 xdp off"),
-        ({"ends": frozenset()}, "does not know 192.0.2.1", ""),
+        ({"ends": frozenset()}, "does not take packets to 192.0.2.1", "galelb node"),
     ],
 )
 def test_packets_that_stay_in_their_tunnels(node_config, tunnelled, bad, facts, words, mend):
@@ -117,6 +117,15 @@ def test_packets_that_stay_in_their_tunnels(node_config, tunnelled, bad, facts, 
     assert ["tunnels eth0"] == list(found)
     assert ("fail", mend) == found["tunnels eth0"][::2]
     assert words in found["tunnels eth0"][1]
+
+
+def test_an_agent_that_may_not_leaves_tunnels_to_the_kernel(node_config, tunnelled, bad):
+    settings = node_config.node.model_copy(update={"configure_host": False})
+    told = node_config.model_copy(update={"node": settings})
+
+    found = bad(check(told, attrs.evolve(tunnelled, xdp={"eth0": None})))
+
+    assert {"tunnels eth0": LACKS[1]} == {name: one[2] for name, one in found.items()}
 
 
 def test_devices_of_the_kernel_will_do(node_config, tunnelled, bad):

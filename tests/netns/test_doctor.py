@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from galelb.netlink.xdp_features import XdpFeature, xdp_features
+from galelb.node.decap_program import DecapProgram
 
 pytestmark = pytest.mark.netns
 
@@ -122,6 +123,7 @@ class Site:
             process.wait()
             process.stdout.close()
         self.run(self.lb, "galelb", "detach", "--config", str(self._folder / "lb.toml"))
+        DecapProgram.remove(self._folder / "node.tunnels")
 
 
 @pytest.fixture
@@ -230,6 +232,25 @@ def test_a_balancer_that_wants_a_token_gets_that_of_the_node(site, tmp_path):
     file = tmp_path / "node.toml"
     file.write_text(file.read_text().replace("[node]", f'token_file = "{token}"\n[node]'))
     assert f"vip {VIP}" in site.doctor(site.node)
+
+
+def test_packets_that_stay_in_tunnels_until_the_agent_runs(site, tmp_path):
+    site.configure("l3_route")
+    site.balance()
+    site.serve()
+    assert "galelb node" == site.doctor(site.node)["tunnels node0"]
+
+    config = str(tmp_path / "node.toml")
+    agent = site.begin(
+        site.node, "-m", "galelb", "node", "--config", config, until="state=routable"
+    )
+    assert {} == site.doctor(site.node)
+
+    agent.kill()
+    agent.wait()
+    assert {} == site.doctor(site.node)
+    site.node.ip("link", "set", "node0", "xdp", "off")
+    assert ["tunnels node0"] == list(site.doctor(site.node))
 
 
 def test_ports_and_interfaces_that_others_have(site):
