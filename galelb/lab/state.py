@@ -124,11 +124,11 @@ def labs(run_dir: Path = LAB_RUN_DIR) -> list[LabState]:
 
 def find_lab(name: str | None, run_dir: Path = LAB_RUN_DIR) -> LabState:
     """Return the lab of this name, or the only one; LabError says which exist."""
-    known = {state.spec.name: state for state in labs(run_dir)}
+    known = {path.stem: path for path in sorted(run_dir.glob("*.json"))}
     if name is None and len(known) == 1:
-        return next(iter(known.values()))
+        return _load(next(iter(known.values())))
     if name is not None and name in known:
-        return known[name]
+        return _load(known[name])
     if not known:
         raise LabError("no lab is up; `galelb lab up` starts one")
     names = ", ".join(known)

@@ -89,6 +89,15 @@ def test_with_several_labs_one_must_be_named(tmp_path: Any) -> None:
         find_lab("three", tmp_path)
 
 
+def test_another_version_s_lab_is_in_nobody_s_way(tmp_path: Any) -> None:
+    LabState.new(new_spec("ours"), tmp_path).save()
+    (tmp_path / "theirs.json").write_text("{}")
+
+    assert find_lab("ours", tmp_path).spec.name == "ours"
+    with pytest.raises(LabError, match="not a lab of this version"):
+        find_lab("theirs", tmp_path)
+
+
 def test_a_damaged_record_says_what_to_do(tmp_path: Any) -> None:
     (tmp_path / "old.json").write_text('{"name": "old"}')
 
