@@ -53,6 +53,10 @@
  * called when way->outer is not 0; p->len is still that of the packet as it arrived. MTU and ICMP
  * are taken care of, and later fragments are wrapped with the way->seed of their first.
  *
+ * `galelb trace` tells the steps of the pipeline by itself. gale_trace_step(GALE_STEP_FLOW, port) adds
+ * the flow that a stateful forwarder has found, GALE_STEP_FLOW_MADE one that it has made; in
+ * programs that forward they cost nothing.
+ *
  * Slow work can go to a program of its own, which keeps the fast one small: define
  * `int GALE_FN(NAME_work)(GALE_CTX *ctx)` at the start of a line, and reach it by returning
  * gale_later(way, GALE_SLOW_NAME_WORK). It begins with gale_take_over() and ends with
