@@ -19,6 +19,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.utils import PcapNgReader
 
 from galelb.capture.records import facts_of
+from galelb.lab.balancer_api import status
 from galelb.lab.clients import run_load
 from galelb.lab.hosts import Host, Role
 from galelb.lab.http_client import Target
@@ -136,7 +137,7 @@ async def test_it_ends_with_its_client_goes_on_over_a_reload_and_is_one(tmp_path
             second = await trio.run_process(
                 [*CAPTURE, "--config", str(balancer.config)], check=False, capture_stderr=True
             )
-            captures = programs(balancer)
+            captures, notes = programs(balancer), (await status(balancer))["notes"]
             os.kill(daemon, signal.SIGHUP)
             await until(lambda: "event=reloaded" in balancer.log.read_text())
             seen = len(log.read_bytes())
@@ -149,6 +150,7 @@ async def test_it_ends_with_its_client_goes_on_over_a_reload_and_is_one(tmp_path
     assert [one for one in results if one.error] == []
     assert (second.returncode, b"a capture already" in second.stderr) == (1, True)
     assert captures != plain
+    assert any("a capture runs" in note for note in notes)
     assert reloaded != plain
     assert {"default"} == {one["service"] for one in objects}
 

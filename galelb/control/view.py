@@ -103,6 +103,8 @@ class RunningView:
         relays = any(forwarder.claims_returns for forwarder in served.forwarders.values())
         unanswered = relays and "forwarded" in reasons and "returned" not in reasons
         notes = veth_notes(ours, native) if unanswered else []
+        if self.recorder.capturing:
+            notes.append("a capture runs, which makes each packet take a little longer")
         if self.config.announce.plugin is None:
             notes += address_notes(ours, served.services.values())
         return tuple(notes)

@@ -24,6 +24,7 @@ from galelb.capture.pcapng import (
     statistics_block,
 )
 from galelb.errors import ProtocolError
+from galelb.pcap import read_pcap
 from galelb.testing.packets import frame
 
 TIME_NS = 1_795_633_218_080_261_663
@@ -75,6 +76,15 @@ def test_scapy_reads_frames_times_lengths_and_comments(tmp_path: Path) -> None:
     assert [one.sniffed_on for one in packets] == [one.name for one in INTERFACES]
     assert packets[3].comments == [b"xxx"]
     assert [one.direction for one in packets] == [2, 1, 2, 1]
+
+
+def test_a_trace_can_be_made_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(whole())
+
+    records = [(one.time_ns, one.data, one.length) for one in read_pcap(path)]
+
+    assert [(one.time_ns, one.data, one.length) for one in FRAMES] == records
 
 
 def test_tcpdump_reads_it(tmp_path: Path) -> None:
