@@ -14,7 +14,7 @@ from galelb.commands.text import BAD, FAINT, GOOD, WARN, endpoint
 from galelb.model import Service
 from galelb.trace.describe import PROTOCOLS, difference, summary
 from galelb.trace.layers import Layer, layers
-from galelb.trace.values import Place, Trace
+from galelb.trace.values import Place, Step, Trace
 
 __all__ = ["explain"]
 
@@ -54,8 +54,11 @@ def _steps(trace: Trace, place: Place) -> Lines:
     if trace.problem:
         yield "not run", click.style(trace.problem, fg=WARN)
         return
+    last: Step | None = None
     for step in trace.steps:
-        yield from _step(step.name, step.facts, trace, place)
+        if step.name != "flow" or step != last:  # slow programs find it once more
+            yield from _step(step.name, step.facts, trace, place)
+        last = step if step.name == "flow" else last
     if trace.reason is Reason.PASS_FOREIGN and not _LOOKED & {step.name for step in trace.steps}:
         yield "service", "none: only TCP and UDP have any, and ICMP errors about those"
     yield from _result(trace)
@@ -142,8 +145,8 @@ _TEXTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "quoted": ("quoted", lambda facts: _quoted(facts["service"])),
     "program": ("tail call", lambda facts: str(facts["program"])),
     "slot": ("chosen", _slot),
-    "flow": ("flow", lambda facts: f"known, it has port {facts['port']} of the balancer"),
-    "flow_made": ("flow", lambda facts: f"new, it got port {facts['port']} of the balancer"),
+    "flow": ("flow", lambda facts: f"known, the node sees port {facts['port']}"),
+    "flow_made": ("flow", lambda facts: f"new, the node sees port {facts['port']}"),
     "next_hop": ("next hop", _hop),
     "reply": ("answer", _reply),
 }

@@ -53,7 +53,7 @@ def test_every_step_is_told_to_people(tracing):
         "    tail call  l4_nat_forward_slow",
         "    tail call  l4_nat_new",
         f"    chosen     hash {number:#010x}, slot {slot} of 65537: node 10.0.0.11",
-        "    flow       new, it got port 1024 of the balancer",
+        "    flow       new, the node sees port 1024",
         f"    next hop   out of eth0, 02:00:00:00:00:02 > {MAC}, mtu 1500",
         "    changed    ip: src 198.51.100.7 -> 10.0.0.1, dst 203.0.113.10 -> 10.0.0.11,"
         " ttl 64 -> 63",
