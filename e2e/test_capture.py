@@ -24,6 +24,8 @@ from galelb.lab.clients import run_load
 from galelb.lab.hosts import Host, Role
 from galelb.lab.http_client import Target
 from galelb.lab.jobs import Requests, Result
+from galelb.lab.lab import kill_host, start_host
+from galelb.lab.ready import wait_routable
 from galelb.lab.session import open_lab
 from galelb.lab.state import LabState, new_spec
 from galelb.lab.topology import nsenter, run_tool
@@ -161,7 +163,7 @@ def _lines(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_the_end_of_the_balancer_ends_it_and_forwarding_goes_on(
+async def test_the_end_of_the_balancer_ends_it_and_a_new_one_forwards_plainly(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -174,8 +176,13 @@ async def test_the_end_of_the_balancer_ends_it_and_forwarding_goes_on(
                 os.kill(daemon, number)
                 code = await process.wait()
             after = programs(balancer)
+            kill_host(state, balancer)  # what is left of it, for the record
+            start_host(state, balancer)
+            await wait_routable(state)
+            again, left = programs(balancer), capture_pins(balancer)
 
     assert [one for one in results if one.error] == []
     assert (code, "ended the capture" in log.read_text()) == (1, True)
     # One that is killed can take nothing off; its programs forward, and soon copy no more.
     assert (after == plain) is (number == signal.SIGTERM)
+    assert (again, left) == (plain, [])
