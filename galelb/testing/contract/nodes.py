@@ -25,18 +25,25 @@ MOST_MOVED = 0.01
 TOLERANCE = 0.03
 """2 % of the flows, and what the hash of so few flows adds."""
 CLIENTS = {4: "203.0.113.77", 6: "2001:db8:f::77"}
+NETWORK = 28
+"""Offset of the lower half of a client's IPv4 address, and of the end of its IPv6 /64."""
 NO_NODE = "Without a routable node a packet to a service is dropped and counted, never passed."
 
 
 def flow_frames(runner: PacketRunner, kind: str, count: int, *, first: int = 1) -> list[bytes]:
-    """Return the first packets of so many flows; their checksums are right for one of them."""
+    """Return the first packets of so many flows; their checksums are right for one of them.
+
+    Each is of another client in another network: a forwarder may choose nodes by either.
+    """
     service = next(s for s in runner.services.values() if s.name == kind)
     client, protocol = CLIENTS[service.vip.version], service.protocol.name.lower()
     tags = [service.vlan] if service.vlan else []
     data = frame(client, str(service.vip), 1, service.port, protocol=protocol, vlans=tags)
     at = (34 if service.vip.version == 4 else 54) + 4 * len(tags)
-    ports = range(first, first + count)
-    return [data[:at] + port.to_bytes(2, "big") + data[at + 2 :] for port in ports]
+    words = [number.to_bytes(2, "big") for number in range(first, first + count)]
+    network = NETWORK + 4 * len(tags)
+    head, middle, rest = data[:network], data[network + 2 : at], data[at + 2 :]
+    return [head + word + middle + word + rest for word in words]
 
 
 class NodeRules(Stage):
@@ -139,7 +146,7 @@ class NodeRules(Stage):
     @of_kinds("tcp4", "udp6")
     def test_another_instance_chooses_the_same_nodes(self, kind: str) -> None:
         """Whatever the order in which services and nodes came, on every balancer of a group."""
-        one, other = self.crowd("xdp"), self.runner("xdp", "another", turned=True, nodes=NODES)
+        one, other = self.crowd("xdp"), self.jumbo()
         self._table(one, kind)
         number, nodes = self._table(other, kind)
         other.set_table(number, nodes[::-1])
