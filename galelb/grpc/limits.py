@@ -7,7 +7,7 @@ import attrs
 
 from galelb.grpc.framing import MAX_MESSAGE_BYTES
 
-__all__ = ["Budget", "LinkLimits", "Share"]
+__all__ = ["Budget", "LinkLimits", "ServerLimits", "Share"]
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +35,15 @@ class LinkLimits:
     """Streams that the other side may open or reset per second, averaged over 10 s."""
     controls_per_s: float = 200.0
     """Other events of its making: PING, SETTINGS, priority, empty DATA."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerLimits:
+    """Limits of a server."""
+
+    link: LinkLimits = attrs.field(factory=LinkLimits)
+    max_connections: int = 1024
+    max_connections_per_address: int = 32
 
 
 class Share:

@@ -17,8 +17,8 @@ LOOPBACK = ip_address("127.0.0.1")
 class Core:
     """The registry behind a BalancerContext, and what the source told it."""
 
-    def __init__(self, port=0, addresses=(LOOPBACK,), **settings):
-        self.health = NodeHealth(HealthSettings(**settings), max_nodes=8)
+    def __init__(self, port=0, addresses=(LOOPBACK,), max_nodes=8, **settings):
+        self.health = NodeHealth(HealthSettings(**settings), max_nodes=max_nodes)
         self.reports = []
         self.gone = []
         self.serving = {"": True, "web": True}
