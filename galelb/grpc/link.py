@@ -96,13 +96,16 @@ class Link:
         """Carry calls until the link is closed, then close the stream."""
         try:
             with self._scope:
-                async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._keep_alive)
-                    self._begin()
-                    task_status.started()
-                    await self._read()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_alive)
+                    self._nursery = nursery
+                    try:
+                        self._begin()
+                        task_status.started()
+                        await self._read()
+                    finally:  # what comes up from now on is for the goodbye
+                        self._nursery = None
         finally:
-            self._nursery = None
             await self._say_goodbye()
             self.fail("closed here")
             await self._pipe.aclose()
@@ -127,7 +130,11 @@ class Link:
 
     def flush(self) -> None:
         """Send what the connection holds: at once, what is left by a task of its own."""
-        if self.writing or self._corked or self._nursery is None:
+        if self.writing or self._corked:
+            return
+        if self._nursery is None:
+            if self.closed is not None:
+                self._scope.cancel()
             return
         data = b"" if self._mute else self.conn.data_to_send()
         self.backlog = 0
