@@ -3,19 +3,23 @@
 
 import socket
 from ipaddress import ip_address
+from types import SimpleNamespace
 
+import attrs
 import galelb_plugins.health_grpc
 import pytest
 import trio
 import trio.testing
 from galelb_plugins.health_grpc.plugin import HealthGrpc, Options
-from galelb_plugins.health_grpc.protocol import GET_CONFIG, REPORT
+from galelb_plugins.health_grpc.protocol import GET_CONFIG, REPORT, config_version
 
 from galelb.errors import GaleError
 from galelb.grpc.client import Channel
 from galelb.grpc.framing import CallError
+from galelb.grpc.health_pb2 import ConfigResponse
 from galelb.grpc.health_pb2 import HealthStatus as Wire
-from galelb.model import NodeState
+from galelb.health import HealthSettings
+from galelb.model import NodeSetup, NodeState
 
 A = ip_address("10.0.0.1")
 B = ip_address("10.0.0.2")
@@ -209,3 +213,95 @@ async def test_an_interface_without_address_is_a_clear_error(make_core):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="max_connections"):
         Options(max_connections=0)
+
+
+async def test_a_silent_stream_gives_its_place_back(make_core, free_port, nursery, autojump_clock):
+    core = make_core(free_port)
+    source = core.source()
+    await nursery.start(source.run)
+    quiet, lively = await join(nursery, source), await join(nursery, source, B)
+
+    async def report_on():
+        while True:
+            await lively.report()
+            await trio.sleep(2)
+
+    await quiet.report()
+    nursery.start_soon(report_on)
+    with pytest.raises(CallError, match="DEADLINE_EXCEEDED: no report for 15 s"):
+        await quiet.call.receive()
+
+    assert 15 <= trio.current_time() <= 20
+    assert NodeState.ROUTABLE == core.health.get(B).state
+    assert [A] == [address for _, address, _ in core.gone]
+    nursery.cancel_scope.cancel()
+
+
+async def test_streams_of_one_address_are_bounded(core, autojump_clock, nursery):
+    source = core.source(max_streams_per_address=3)
+    nodes = [await join(nursery, source) for _ in range(3)]
+    for node in nodes:
+        await node.report()
+    late = await join(nursery, source)
+
+    with pytest.raises(CallError, match="RESOURCE_EXHAUSTED: too many streams"):
+        await late.report()
+    assert [] == core.gone
+    nodes[0].call.end()
+    await trio.testing.wait_all_tasks_blocked()
+    await (await join(nursery, source)).report()
+
+
+async def test_reports_before_the_end_of_a_stream_count(core, autojump_clock, nursery):
+    node = await join(nursery, core.source())
+    for _ in range(3):
+        await node.call.send(b"")
+    node.call.end()
+    await core.was_gone.wait()
+
+    assert 3 == len(core.reports)
+
+
+async def test_a_changed_report_is_read_and_a_changed_view_is_told(core, autojump_clock, nursery):
+    """Most reports repeat the last one, which is not decoded again; these do not."""
+    node = await join(nursery, core.source())
+    told = []
+    bad = {"status": 1, "message": "x"}
+    for fields in ({}, {}, {}, {}, bad, {}, {"weight": 7}, {"service": "s"}):
+        answer = await node.report(**fields)
+        told.append((answer.state, answer.weight, answer.service))
+        await trio.sleep(1)
+
+    assert [
+        ("probation", 1, ""),
+        ("probation", 1, ""),
+        ("routable", 1, ""),
+        ("routable", 1, ""),
+        ("down", 1, ""),
+        ("probation", 1, ""),
+        ("probation", 7, ""),
+        ("probation", 7, "s"),
+    ] == told
+
+
+async def test_a_new_set_up_is_told_with_the_next_answer(core, autojump_clock, nursery):
+    setups = [(NodeSetup(kind="vip_on_lo", vip=ip_address("192.0.2.1")),), ()]
+    core.context = attrs.evolve(core.context, node_setups=lambda: setups[-1])
+    node = await join(nursery, core.source())
+
+    versions = [(await node.report()).config_version]
+    setups.pop()
+    versions.append((await node.report()).config_version)
+
+    assert ["", config_version(setups[0])] == versions
+
+
+async def test_a_reload_changes_what_nodes_are_told(core, autojump_clock, nursery):
+    source = core.source()
+    node = await join(nursery, source)
+    config = SimpleNamespace(node_health=HealthSettings(checks_timeout=7.0))
+
+    source.reload(Options(), config)
+    wire = ConfigResponse.FromString(await node.channel.unary(GET_CONFIG, b""))
+
+    assert 7_000_000_000 == wire.health_check_timeout
