@@ -279,9 +279,9 @@ class Balancer:
         private = await netlink.interface(self.config.private_interface.net_interface_private)
         await trio.to_thread.run_sync(_import_edge)
         async with trio.open_nursery() as edge:
-            await edge.start(self._api(private).run)
             context = self._context(private)
-            self._sources = HealthSources(self.plugins, self._desk, lambda: context)
+            self._sources = HealthSources(self.plugins, self._desk, context)
+            await edge.start(self._api(private, self._sources).run)
             await edge.start(self._sources.run)
             await self._sources.use(self.config)
             await start_services(edge, self.plugins, context)
@@ -295,7 +295,7 @@ class Balancer:
             self.plugins.stopping()
             edge.cancel_scope.cancel()
 
-    def _api(self, private: Interface) -> ApiServer:
+    def _api(self, private: Interface, sources: HealthSources) -> ApiServer:
         from galelb.api.server import ApiServer
         from galelb.capture.recorder import Recorder
         from galelb.control.view import RunningView
@@ -315,6 +315,7 @@ class Balancer:
             version=importlib.metadata.version("galelb"),
             recorder=Recorder(self._deployment, self._controller, self._reloading),
             notes=tuple(notes),
+            source_notes=sources.notes,
             adopted=self._state.adopted,
         )
         return ApiServer(

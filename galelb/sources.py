@@ -41,6 +41,8 @@ class Reach(enum.Enum):
     """They are sent to its own address."""
     VIP = "vip"
     """They keep the VIP as their destination, which the node holds."""
+    UNSEEN = "unseen"
+    """The same, but all addresses of ours that a node could answer to are VIPs themselves."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +129,10 @@ class HealthSource(_ComponentPlugin):
     """Whether it looks at nodes itself. Then its reports can only bar a node, they stand until
     the next one, and a new node waits for the first: every node needs a report of it soon, or a
     `node_gone`, which says that there is nothing to check."""
+
+    def notes(self) -> list[str]:
+        """Return what `galelb status` should say, one sentence each; must not block."""
+        return []
 
     def reload(self, options: Any, config: BalancerConfig) -> None:
         """Go on with other settings, after a reload of the configuration; must not block."""

@@ -83,9 +83,7 @@ class _Running:
 class HealthSources:
     """A component; `use` what a configuration names once it runs."""
 
-    def __init__(
-        self, plugins: Plugins, desk: NodeDesk, context: Callable[[], BalancerContext]
-    ) -> None:
+    def __init__(self, plugins: Plugins, desk: NodeDesk, context: BalancerContext) -> None:
         self._plugins = plugins
         self._desk = desk
         self._context = context
@@ -97,6 +95,10 @@ class HealthSources:
         async with trio.open_nursery() as self._nursery:
             task_status.started()
             await trio.sleep_forever()
+
+    def notes(self) -> list[str]:
+        """Return what the sources have to say to the operator."""
+        return [note for running in self._running.values() for note in running.source.notes()]
 
     async def use(self, config: BalancerConfig) -> None:
         """Run exactly the sources of this configuration, each with its options.
@@ -134,7 +136,7 @@ class HealthSources:
                 running.source.reload(config.plugins[name], config)
             return
         with blamed(name, "health source"):
-            source = self._plugins.health_source(name)(config.plugins[name], self._context())
+            source = self._plugins.health_source(name)(config.plugins[name], self._context)
         assert self._nursery is not None
         await self._nursery.start(
             self._run, name, _Running(source, trio.CancelScope(), trio.Event())

@@ -58,6 +58,8 @@ class RunningView:
     version: str
     recorder: Recorder
     notes: tuple[str, ...] = ()
+    source_notes: Callable[[], Sequence[str]] = tuple
+    """Returns what the health sources say at present."""
     adopted: bool = False
     started_at: float = attrs.Factory(time.time)
     _digest: str = attrs.field(init=False)
@@ -90,7 +92,7 @@ class RunningView:
             nodes_routable=sum(self._unroutable(record) == "" for record in records),
             flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
-            notes=self.notes + self._host_notes(counters.reasons()),
+            notes=(*self.notes, *self.source_notes(), *self._host_notes(counters.reasons())),
             config_digest=self._digest,
             adopted=self.adopted,
         )

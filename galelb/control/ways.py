@@ -13,7 +13,6 @@ from galelb.sources import Reach, VipWay
 
 if TYPE_CHECKING:
     from galelb.control.served import Served
-    from galelb.forwarder import HostView
     from galelb.model import IPAddress, NextHop, Service
 
 __all__ = ["reach", "vip_way"]
@@ -26,7 +25,9 @@ def reach(served: Served, service: Service, node: IPAddress) -> Reach:
         return Reach.NEVER
     with blamed(forwarder.name, "vip_packet"):
         keeps = forwarder.vip_packet(service, b"", node, served.host) is not None
-    return Reach.VIP if keeps else Reach.ADDRESS
+    if not keeps:
+        return Reach.ADDRESS
+    return Reach.UNSEEN if _source(served, service) is None else Reach.VIP
 
 
 def vip_way(
@@ -45,21 +46,20 @@ def vip_way(
         with blamed(forwarder.name, "vip_packet"):
             return forwarder.vip_packet(service, packet, node, host) or packet
 
-    found = hop(node)
+    source, found = _source(served, service), hop(node)
+    if source is None:
+        raise GaleError(f"no address of ours for answers from {service.vip}")
     if found is None:
         raise GaleError("its link-layer address is not resolved yet")
-    return VipWay(source=_source(served, service.vip, host), hop=found, wrap=wrap)
+    return VipWay(source=source, hop=found, wrap=wrap)
 
 
-def _source(served: Served, vip: IPAddress, host: HostView) -> IPAddress:
+def _source(served: Served, service: Service) -> IPAddress | None:
     """Return an address of ours that is no VIP: a node that has the VIP answers to itself."""
-    vips = {service.vip for service in served.services.values()}
-    for interface in (host.private, host.public):
+    vips = {one.vip for one in served.services.values()}
+    for interface in (served.host.private, served.host.public):
         for address in interface.addresses:
-            usable = address.version == vip.version and not address.is_link_local
+            usable = address.version == service.vip.version and not address.is_link_local
             if usable and address not in vips:
                 return address
-    raise GaleError(
-        f"no IPv{vip.version} address for nodes to answer checks to, beside VIPs: give one to"
-        f" interface {host.private.name}"
-    )
+    return None

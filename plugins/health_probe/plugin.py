@@ -5,22 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
-import struct
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import structlog
 import trio
 from galelb_plugins.health_probe.exchange import Exchange
+from galelb_plugins.health_probe.findings import Streak, Watched, finding
 from galelb_plugins.health_probe.kinds import CheckFailedError, ask
 from galelb_plugins.health_probe.options import HealthProbeOptions
-from galelb_plugins.health_probe.targets import Streak, Target, names_text, targets
+from galelb_plugins.health_probe.plain import connect
+from galelb_plugins.health_probe.targets import Target, targets
 
 from galelb.errors import GaleError
-from galelb.model import HealthReport, HealthStatus, IPAddress
-from galelb.sources import BalancerContext, HealthSource
+from galelb.model import HealthReport, HealthStatus, IPAddress, Service
+from galelb.sources import BalancerContext, HealthSource, Reach
 
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
@@ -32,20 +31,11 @@ log = structlog.get_logger(__name__)
 SOURCE = "health_probe"
 _REPEAT_S = 5.0
 """A finding is reported again after this long, in case the node was forgotten and came back."""
-_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
-
-
-@attrs.define
-class _Watched:
-    """A target that is checked."""
-
-    services: tuple[str, ...]
-    streak: Streak
-    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+_SILENT = "no answer"
 
 
 class HealthProbe(HealthSource):
-    """See README.md."""
+    """Checks nodes by tcp, http or grpc.health.v1, at the VIP where they get packets there."""
 
     name = SOURCE
     Options = HealthProbeOptions
@@ -55,11 +45,13 @@ class HealthProbe(HealthSource):
 
     def __init__(self, options: Any, context: BalancerContext) -> None:
         super().__init__(options, context)
-        self._watched: dict[Target, _Watched] = {}
+        self._watched: dict[Target, Watched] = {}
         self._of_node: dict[IPAddress, list[Target]] = {}
         self._said: dict[IPAddress, tuple[HealthStatus | None, str, float]] = {}
         self._basis: object = None
         """What the targets were made from."""
+        self._unseen: dict[str, IPAddress] = {}
+        """VIPs of services by name where nobody would hear nodes answer."""
         self._exchanges: dict[IPAddress, Exchange] = {}
         self._most: int = options.concurrency
         self._slots = trio.CapacityLimiter(self._most)
@@ -70,6 +62,15 @@ class HealthProbe(HealthSource):
         super().reload(options, config)
         self._slots.total_tokens = min(options.concurrency, self._most)
         self.context.changed.notify()
+
+    def notes(self) -> list[str]:
+        """Return which services are checked less well than they could be."""
+        return [
+            f"health_probe: service {name}: nodes are checked at their own addresses and not at"
+            f" {vip}, because every IPv{vip.version} address that they could answer to is a VIP"
+            " itself: give the private interface one more"
+            for name, vip in self._unseen.items()
+        ]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Check nodes until cancelled."""
@@ -90,6 +91,7 @@ class HealthProbe(HealthSource):
             return
         self._basis = basis
         wanted = targets(self.options.in_use, services, nodes, self.context.reach)
+        self._note_unseen(services, nodes)
         if len(wanted) > self.options.max_checks:
             log.error(
                 "health_probe_too_many_checks", wanted=len(wanted), most=self.options.max_checks
@@ -101,8 +103,7 @@ class HealthProbe(HealthSource):
             if target in self._watched:
                 self._watched[target].services = names
             else:
-                streak = Streak(target.probe.rise, target.probe.fall)
-                self._watched[target] = _Watched(names, streak)
+                self._watched[target] = Watched(names, Streak(target.probe.rise, target.probe.fall))
                 nursery.start_soon(self._watch, target, self._watched[target])
         self._of_node = {node: [] for node in nodes}
         for target in wanted:
@@ -112,7 +113,19 @@ class HealthProbe(HealthSource):
         for node in nodes:
             self._tell(node)
 
-    async def _watch(self, target: Target, watched: _Watched) -> None:
+    def _note_unseen(self, services: Iterable[Service], nodes: Sequence[IPAddress]) -> None:
+        """Log services that are checked less well than they could be, each once."""
+        before, reach = self._unseen, self.context.reach
+        self._unseen = {
+            service.name: service.vip
+            for service in services
+            if any(reach(service, node) is Reach.UNSEEN for node in nodes)
+        }
+        if self._unseen.keys() - before.keys():
+            for note in self.notes():
+                log.warning("health_probe_not_on_vip", text=note)
+
+    async def _watch(self, target: Target, watched: Watched) -> None:
         """Check a target every `interval`, beginning anywhere in one."""
         probe, streak = target.probe, watched.streak
         with watched.scope:
@@ -121,9 +134,11 @@ class HealthProbe(HealthSource):
                 began = trio.current_time()
                 async with self._slots:
                     reason = await self._check(target)
-                    if streak.add(reason) and reason and target.service is not None:
+                    if streak.add(reason):
+                        watched.hint = ""
                         self._tell(target.node)
-                        streak.reason += await self._hint(target)
+                        if reason.startswith(_SILENT) and target.service is not None:
+                            watched.hint = await self._hint(target)
                 self._tell(target.node)
                 await trio.sleep_until(max(began + probe.interval, trio.current_time()))
 
@@ -137,7 +152,7 @@ class HealthProbe(HealthSource):
                 async with self._connection(target) as stream:
                     await ask(target.probe, stream, target.authority)
         except trio.TooSlowError:
-            return f"no answer within {patience:g} s"
+            return f"{_SILENT} within {patience:g} s"
         except OSError as error:
             return (error.strerror or str(error)).lower()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -149,7 +164,7 @@ class HealthProbe(HealthSource):
     @contextlib.asynccontextmanager
     async def _connection(self, target: Target) -> AsyncIterator[trio.abc.Stream]:
         if target.service is None:
-            async with _connect(target.node, target.port) as stream:
+            async with connect(target.node, target.port) as stream:
                 yield stream
             return
         way = self.context.vip_way(target.service, target.node)
@@ -169,7 +184,7 @@ class HealthProbe(HealthSource):
         """Return what a node that answers at its own address only probably lacks."""
         try:
             with trio.fail_after(target.probe.patience):
-                async with _connect(target.node, target.port):
+                async with connect(target.node, target.port):
                     pass
         except (OSError, trio.TooSlowError):
             return ""
@@ -179,7 +194,7 @@ class HealthProbe(HealthSource):
 
     def _tell(self, node: IPAddress) -> None:
         """Report what was found of a node, if that is news."""
-        found = self._finding(self._of_node.get(node, ()))
+        found = finding([(one, self._watched[one]) for one in self._of_node.get(node, ())])
         if found is None:
             return
         status, message = found
@@ -194,31 +209,3 @@ class HealthProbe(HealthSource):
         report = HealthReport(source=SOURCE, address=node, status=status, message=message)
         with contextlib.suppress(GaleError):  # the node was forgotten just now
             self.context.report(report)
-
-    def _finding(self, mine: Iterable[Target]) -> tuple[HealthStatus | None, str] | None:
-        """Return a status (None = nothing is checked) and a text; None = it is too early."""
-        watched = [(target, self._watched[target]) for target in mine]
-        if not watched:
-            return None, "nothing to check"
-        bad = [(target, one) for target, one in watched if one.streak.passed is False]
-        if bad:
-            target, one = bad[0]
-            text = f"{names_text(one.services)}: {target.describe()}: {one.streak.reason}"
-            if len(bad) > 1:
-                text += f"; {len(bad) - 1} more of {len(watched)} checks failed"
-            return HealthStatus.NOT_SERVING, text
-        if any(one.streak.passed is None for _, one in watched):
-            return None
-        return HealthStatus.SERVING, f"{len(watched)} checks" if len(watched) > 1 else "1 check"
-
-
-@contextlib.asynccontextmanager
-async def _connect(address: IPAddress, port: int) -> AsyncIterator[trio.abc.Stream]:
-    """Connect to a node's own address by the kernel. Raises OSError."""
-    family = trio.socket.AF_INET6 if address.version == 6 else trio.socket.AF_INET
-    sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
-    with sock:
-        # No TIME_WAIT: thousands of checks would use up the ports.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
-        await sock.connect((str(address), port))
-        yield trio.SocketStream(sock)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be checked: probes, services and nodes make targets; and what becomes of results."""
+"""What is to be checked: probes, services and nodes make targets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from galelb_plugins.health_probe.options import Probe
 from galelb.model import IPAddress, Protocol, Service
 from galelb.sources import Reach
 
-__all__ = ["Streak", "Target", "names_text", "targets"]
-
-_MOST_NAMES = 3
+__all__ = ["Target", "targets"]
 
 
 @attrs.frozen
@@ -47,7 +45,8 @@ def targets(
     """Return what to check, each with the names of the services that depend on it.
 
     `reach` tells how a node gets a service's packets. A check at a node's own address and port is
-    made once, however many services need it. Packets with a VLAN tag cannot be sent.
+    made once, however many services need it. Packets with a VLAN tag cannot be sent. Where nobody
+    could hear the answers from a VIP, the node's own address is better than nothing.
     """
     found: dict[Target, dict[str, None]] = {}
     nodes = tuple(nodes)
@@ -70,35 +69,3 @@ def _port(probe: Probe, service: Service) -> int | None:
     if probe.port is None and service.protocol is not Protocol.TCP:
         return None
     return probe.port or service.target_port
-
-
-@attrs.define
-class Streak:
-    """Results in a row of one target: `rise` good or `fall` bad ones make a finding."""
-
-    rise: int
-    fall: int
-    passed: bool | None = None
-    """The finding; None before the first."""
-    reason: str = ""
-    """Of the last bad result."""
-    _run: int = 0
-
-    def add(self, reason: str) -> bool:
-        """Apply a result, "" = good; return whether the finding changed."""
-        good = reason == ""
-        self.reason = reason or self.reason
-        if self.passed is good:
-            self._run = 0
-            return False
-        self._run = max(self._run, 0) + 1 if good else min(self._run, 0) - 1
-        if -self._run < self.fall and self._run < self.rise:
-            return False
-        self.passed, self._run = good, 0
-        return True
-
-
-def names_text(names: Sequence[str]) -> str:
-    """Return services for people, not too many of them."""
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
