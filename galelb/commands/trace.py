@@ -16,6 +16,7 @@ import click
 from galelb.errors import ConfigError, EnvironmentProblem, PcapError
 
 if TYPE_CHECKING:
+    from galelb.pcap import Record
     from galelb.trace.scene import Given
     from galelb.trace.values import Place, Trace
     from galelb.trace.world import World
@@ -177,6 +178,9 @@ def _trace(pcap: Path, world: World, ingress: str, out: Path | None, as_json: bo
         tracer = stack.enter_context(Tracer(world.generation, world.place, world.run, ingress))
         writer = stack.enter_context(PcapWriter(out)) if out is not None else None
         for record in read_pcap(pcap):
+            if _left_a_balancer(record):
+                counts["passed over (left a balancer)"] += 1
+                continue
             trace = tracer.trace(record)
             counts[trace.reason.name.lower() if trace.reason is not None else "not run"] += 1
             _show(trace, world.place, as_json)
@@ -184,6 +188,11 @@ def _trace(pcap: Path, world: World, ingress: str, out: Path | None, as_json: bo
                 writer.write(trace.time_ns, trace.out, trace.out_length)
     if not as_json:
         click.echo(_total(counts))
+
+
+def _left_a_balancer(record: Record) -> bool:
+    """Whether `galelb capture` recorded it on its way out: what it came of is there, too."""
+    return record.outbound and record.by_galelb
 
 
 def _show(trace: Trace, place: Place, as_json: bool) -> None:

@@ -16,7 +16,8 @@ __all__ = ["read_pcapng"]
 
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
 _MAGIC = 0x1A2B3C4D
-_IF_TSRESOL, _IF_TSOFFSET = 9, 14
+_USER_APPLICATION, _IF_NAME, _IF_TSRESOL, _IF_TSOFFSET, _FLAGS = 4, 2, 9, 14, 2
+_DIRECTION, _OUTBOUND = 3, 2  # of the flags of a packet
 _HEADS = {_OLD_PACKET: 20, _SIMPLE: 4, _ENHANCED: 20}  # bytes before the packet
 _MOST = MAX_CAPTURED + (1 << 20)  # a packet and options (comments) of one megabyte
 _SECOND = 1_000_000_000
@@ -29,6 +30,7 @@ class _Interface:
     ticks: int = 1_000_000
     """Ticks of its clock in a second."""
     offset_s: int = 0
+    name: str = ""
 
     def time_ns(self, high: int, low: int) -> int:
         return (high << 32 | low) * _SECOND // self.ticks + self.offset_s * _SECOND
@@ -43,6 +45,7 @@ class _Reader:
         self._order = "<"
         self._interfaces: list[_Interface] = []
         self._number = 0
+        self._writer = ""
 
     def records(self) -> Iterator[Record]:
         while head := self._file.read(8):
@@ -79,6 +82,8 @@ class _Reader:
         if major != 1:
             raise PcapError(f"{self._name}: is pcapng of version {major}.{minor}, not 1.x")
         self._interfaces.clear()
+        options = dict(self._options(body[12:-4]))
+        self._writer = _text(options.get(_USER_APPLICATION, b""))
 
     def _body(self, size: int) -> bytes:
         """Return what lies between a block's head and its length at the end."""
@@ -104,14 +109,16 @@ class _Reader:
         if len(body) < 8:
             raise self._damaged("a short interface block")
         link, _, snaplen = struct.unpack_from(f"{self._order}HHI", body)
-        ticks, offset_s = 1_000_000, 0
+        ticks, offset_s, name = 1_000_000, 0, ""
         for code, value in self._options(body[8:]):
             if code == _IF_TSRESOL and value:
                 power = value[0] & 0x7F
                 ticks = 1 << power if value[0] & 0x80 else 10**power
             elif code == _IF_TSOFFSET and len(value) == 8:
                 (offset_s,) = struct.unpack(f"{self._order}q", value)
-        return _Interface(link, snaplen, ticks, offset_s)
+            elif code == _IF_NAME:
+                name = _text(value)
+        return _Interface(link, snaplen, ticks, offset_s, name)
 
     def _options(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         at = 0
@@ -148,7 +155,16 @@ class _Reader:
             link=interface.link,
             data=body[head : head + captured],
             length=max(length, captured),
+            writer=self._writer,
+            interface=interface.name,
+            outbound=kind == _ENHANCED and self._outbound(body[head + -(-captured // 4) * 4 :]),
         )
+
+    def _outbound(self, options: bytes) -> bool:
+        flags = dict(self._options(options)).get(_FLAGS, b"")
+        if len(flags) != 4:
+            return False
+        return struct.unpack(f"{self._order}I", flags)[0] & _DIRECTION == _OUTBOUND
 
     def _damaged(self, what: str) -> PcapError:
         return PcapError(f"{self._name}: is damaged {self._place()}: {what}")
@@ -158,6 +174,10 @@ class _Reader:
 
     def _place(self) -> str:
         return f"after packet {self._number}" if self._number else "before its first packet"
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def read_pcapng(file: BinaryIO, name: str) -> Iterator[Record]:

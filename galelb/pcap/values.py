@@ -41,6 +41,17 @@ class Record:
     link: int
     data: bytes
     length: int
+    writer: str = ""
+    """What wrote it, as far as pcapng tells."""
+    interface: str = ""
+    """Name of the interface that it was captured on, as far as pcapng tells."""
+    outbound: bool = False
+    """Whether it was leaving there, as far as pcapng tells."""
+
+    @property
+    def by_galelb(self) -> bool:
+        """Whether `galelb capture` wrote it, on a balancer."""
+        return self.writer.startswith("galelb ")
 
 
 def check_captured(where: str, number: int, captured: int) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from galelb.abi import Reason
+from galelb.capture.summary import summarise
 from galelb.commands.text import BAD, FAINT, GOOD, WARN, endpoint
 from galelb.model import Service
-from galelb.trace.describe import PROTOCOLS, difference, summary
+from galelb.trace.describe import difference
 from galelb.trace.layers import Layer, layers
 from galelb.trace.values import Place, Step, Trace
 
@@ -26,6 +27,7 @@ _SOME = 3
 _VERDICTS = {"XDP_PASS": FAINT, "XDP_DROP": BAD, "XDP_ABORTED": BAD}
 _QUIET = {"checksum"}
 _LOOKED = {"service", "quoted", "program"}
+_PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
 _REPLIES = {
     "time_exceeded": "ICMP time exceeded to the sender",
     "too_big": "ICMP to the sender that at most {mtu} bytes fit",
@@ -37,10 +39,13 @@ def explain(trace: Trace, place: Place) -> str:
     """Return the lines about one packet."""
     time = datetime.datetime.fromtimestamp(trace.time_ns // 1_000_000_000).astimezone()
     clock = f"{time:%H:%M:%S}.{trace.time_ns // 1000 % 1_000_000:06}"
-    line = summary(layers(trace.frame), len(trace.frame))
-    head = click.style(f"#{trace.number}  {clock}  {line}", bold=True)
+    head = click.style(f"#{trace.number}  {clock}  {_frame(trace.frame)}", bold=True)
     lines = [head, *(_line(name, text) for name, text in _steps(trace, place))]
     return "\n".join(lines)
+
+
+def _frame(frame: bytes) -> str:
+    return f"{summarise(frame)}, {len(frame)} bytes"
 
 
 def _line(name: str, text: str) -> str:
@@ -79,6 +84,8 @@ def _step(name: str, facts: Mapping[str, Any], trace: Trace, place: Place) -> Li
         yield title, text(facts)
     elif name == "service":
         yield "service", _service(facts["service"], trace, place)
+    elif name == "quoted":
+        yield "quoted", _quoted(facts["service"], trace.frame)
 
 
 def _parsed(facts: Mapping[str, Any]) -> str:
@@ -89,12 +96,13 @@ def _parsed(facts: Mapping[str, Any]) -> str:
     ends = [facts["src"], facts["dst"]]
     if facts["sport"] or facts["dport"]:
         ends = [endpoint(facts["src"], facts["sport"]), endpoint(facts["dst"], facts["dport"])]
-    what = PROTOCOLS.get(facts["protocol"], f"protocol {facts['protocol']}")
+    what = _PROTOCOLS.get(facts["protocol"], f"protocol {facts['protocol']}")
     extra = [f"{facts['tags']} tags"] if facts["tags"] > 1 else []
     extra += [f"vlan {facts['vlan']}"] if facts["vlan"] else []
     extra += [f"{facts['fragment']} fragment"] if facts["fragment"] else []
     extra += ["an ICMP error"] if facts["icmp_error"] else []
-    return ", ".join([f"IPv{facts['family']} {what} {ends[0]} > {ends[1]}", *extra])
+    packet = f"IPv{facts['family']} {what} {ends[0]} > {ends[1]}, ttl {facts['ttl']}"
+    return ", ".join([packet, *extra])
 
 
 def _service(name: str | None, trace: Trace, place: Place) -> str:
@@ -120,8 +128,21 @@ def _why_none(trace: Trace, place: Place) -> str:
     return f"that VIP has {', '.join(_describe(one) for one in same[:_SOME])}{more}{untagged}"
 
 
-def _quoted(name: str | None) -> str:
-    return f"a packet of the service {name}" if name else "a packet of no service"
+def _quoted(name: str | None, frame: bytes) -> str:
+    found = layers(frame)
+    quotes = [one.name in ("icmp", "icmp6") for one in found]
+    inside = found[quotes.index(True) + 1 :] if True in quotes else []
+    ends = _ends(inside[0], inside[1]) if len(inside) > 1 else ""
+    return f"{ends}, a packet of {f'the service {name}' if name else 'no service'}"
+
+
+def _ends(ip: Layer, upper: Layer) -> str:
+    ports = [upper.fields.get(port) for port in ("sport", "dport")]
+    ends = [
+        endpoint(ip.fields[side], port) if port is not None else ip.fields[side]
+        for side, port in zip(("src", "dst"), ports, strict=True)
+    ]
+    return " > ".join(ends)
 
 
 def _slot(facts: Mapping[str, Any]) -> str:
@@ -142,7 +163,6 @@ def _reply(facts: Mapping[str, Any]) -> str:
 
 _TEXTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "parsed": ("parsed", _parsed),
-    "quoted": ("quoted", lambda facts: _quoted(facts["service"])),
     "program": ("tail call", lambda facts: str(facts["program"])),
     "slot": ("chosen", _slot),
     "flow": ("flow", lambda facts: f"known, the node sees port {facts['port']}"),
@@ -157,7 +177,7 @@ def _result(trace: Trace) -> Lines:
     if trace.out is not None and trace.same_packet:
         yield from _rewritten(trace, trace.out)
     elif trace.out is not None:
-        yield "sent", summary(layers(trace.out), len(trace.out))
+        yield "sent", _frame(trace.out)
     style = _VERDICTS.get(trace.verdict or "", GOOD)
     out = f" out of {trace.out_interface}" if trace.out_interface else ""
     verdict = click.style(f"{trace.verdict}{out}", fg=None if style == FAINT else style, bold=True)

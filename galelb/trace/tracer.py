@@ -67,7 +67,7 @@ class Tracer:
     def trace(self, record: Record) -> Trace:
         """Run one packet. What cannot be run is a trace with a problem, not an error."""
         frame = ethernet(record, self._place.public.mac, self._place.client_mac)
-        ingress = self._ingress_of(frame.data)
+        ingress = self._ingress_of(record, frame.data)
         trace = Trace(
             number=record.number,
             time_ns=record.time_ns,
@@ -88,14 +88,17 @@ class Tracer:
     def _test_run(self, data: bytes, ingress: str) -> RunResult:
         return run_xdp(self._entry, data, ingress_ifindex=self._place.interfaces[ingress].ifindex)
 
-    def _ingress_of(self, frame: bytes) -> str:
+    def _ingress_of(self, record: Record, frame: bytes) -> str:
         """Return the interface that a frame comes in by.
 
-        That is the one whose MAC address it is for, else the nodes' for what nodes send.
+        That is the one that a balancer saw it on, else the one whose MAC address it is for, else
+        the nodes' for what nodes send.
         """
         place = self._place
         if self._ingress:
             return self._ingress
+        if record.by_galelb and record.interface in place.interfaces:
+            return record.interface
         for one in place.interfaces.values():
             if frame[:6].hex(":") == one.mac:
                 return one.name

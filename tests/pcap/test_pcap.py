@@ -124,6 +124,22 @@ def test_pcapng_has_sections_simple_and_old_packets(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_pcapng_tells_who_wrote_it_where_and_which_way(tmp_path, order):
+    name = option(order, 2, b"eth0") + option(order, 0, b"")
+    written = option(order, 4, b"galelb 1.0") + option(order, 0, b"")
+    head = block(order, 0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1) + written)
+    packets = b""
+    for flags in (1, 2):
+        content = struct.pack(f"{order}5I", 0, 0, 0, len(FRAME), len(FRAME)) + FRAME
+        content += bytes(-len(FRAME) % 4) + option(order, 2, struct.pack(f"{order}I", flags))
+        packets += block(order, 6, content)
+    found = read(tmp_path, head + interface(order, options=name) + packets + enhanced(order))
+
+    assert {("galelb 1.0", "eth0", True)} == {(r.writer, r.interface, r.by_galelb) for r in found}
+    assert [False, True, False] == [record.outbound for record in found]
+
+
 HUGE = struct.pack("<IIII", 0, 0, 1 << 30, 1 << 30)
 BAD = {
     "empty": (b"", 0, "is empty, not even the head of a capture file"),

@@ -8,6 +8,14 @@ from ipaddress import ip_address
 import pytest
 from scapy.all import ICMP, IP, TCP, UDP, Ether, IPv6, Raw
 
+from galelb.capture.pcapng import (
+    Direction,
+    Frame,
+    Interface,
+    frame_block,
+    interface_block,
+    section_block,
+)
 from galelb.flowhash import flow_hash, flow_slot
 
 pytestmark = pytest.mark.bpf
@@ -45,10 +53,10 @@ def test_every_step_is_told_to_people(tracing):
     assert f"# --node {NODE},mac={MAC},weight=1" == head.splitlines()[-1]
     first, second = (block.splitlines() for block in blocks[:2])
     assert first[0].startswith("#1  ")
-    assert first[0].endswith(".250000  198.51.100.7:1000 > 203.0.113.10:80 TCP S, ttl 64, 54 bytes")
+    assert first[0].endswith(".250000  198.51.100.7:1000 > 203.0.113.10:80 tcp [S], 54 bytes")
     assert [
         "    arrived    on eth1 (public)",
-        "    parsed     IPv4 TCP 198.51.100.7:1000 > 203.0.113.10:80",
+        "    parsed     IPv4 TCP 198.51.100.7:1000 > 203.0.113.10:80, ttl 64",
         "    service    web, 203.0.113.10:80/tcp, by l4_nat",
         "    tail call  l4_nat_forward_slow",
         "    tail call  l4_nat_new",
@@ -62,7 +70,7 @@ def test_every_step_is_told_to_people(tracing):
     ] == first[1:]
     assert [
         "    arrived    on eth1 (public)",
-        "    parsed     IPv4 TCP 198.51.100.7:20 > 203.0.113.10:81",
+        "    parsed     IPv4 TCP 198.51.100.7:20 > 203.0.113.10:81, ttl 64",
         "    service    none: that VIP has 203.0.113.10:80/tcp",
         "    verdict    XDP_PASS: pass_foreign - not for a service and not claimed",
     ] == second[1:]
@@ -219,6 +227,49 @@ def test_services_of_several_forwarders_and_too_many_to_compare(tracing):
     assert [f"s{n}" for n in range(60)] + [None] == [one["service"] for one in found]
     assert [VIP, NODE, NODE] == [frame(one)[IP].dst for one in found[:3]]
     assert {"forwarded"} == {one["reason"] for one in found[:60]}
+
+
+def test_a_file_of_galelb_capture_is_traced_as_packets_came(tracing):
+    """It has every packet twice, as it came and as it left, with the interfaces."""
+    tracing.configure(WEB)
+    ends = Interface("eth1", "in", 256), Interface("eth0", "out", 256)
+    content = section_block("galelb 1.0") + b"".join(map(interface_block, ends))
+    for number, direction in enumerate((Direction.INBOUND, Direction.OUTBOUND)):
+        content += frame_block(
+            Frame(
+                interface=number,
+                time_ns=0,
+                data=bytes(SYN),
+                length=len(SYN),
+                direction=direction,
+                packet_id=1,
+            )
+        )
+    content += frame_block(
+        Frame(
+            interface=1,
+            time_ns=0,
+            data=bytes(SYN),
+            length=len(SYN),
+            direction=Direction.INBOUND,
+            packet_id=2,
+        )
+    )
+    tracing.run(content, *ONE, "--json")
+    found = [json.loads(line) for line in tracing.out.splitlines()]
+    tracing.run(content, *ONE)
+
+    assert [(0, "eth1"), (2, "eth0")] == [(one["index"], one["in_interface"]) for one in found]
+    assert "3 packets: 2 forwarded, 1 passed over (left a balancer)" in tracing.out
+
+
+def test_people_are_told_what_an_error_quotes(tracing):
+    tracing.configure(WEB)
+    quoted = IP(src=VIP, dst=CLIENT) / TCP(sport=80, dport=1000)
+    tracing.run([E / IP(src="192.0.2.9", dst=VIP) / ICMP(type=3, code=3) / quoted], *ONE)
+
+    said = "203.0.113.10:80 > 198.51.100.7:1000, a packet of the service web"
+    assert f"    quoted     {said}" in tracing.out.splitlines()
 
 
 def record(data, length=None):

@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of packets: one line each, and what differs."""
+"""What differs between frames as they came and as they left."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.all import (
-    ARP,
     ICMP,
     IP,
     TCP,
     UDP,
     Dot1Q,
     Ether,
-    ICMPv6PacketTooBig,
-    IPOption_NOP,
     IPv6,
-    IPv6ExtHdrDestOpt,
-    IPv6ExtHdrFragment,
     Raw,
 )
 
-from galelb.trace.describe import difference, summary
+from galelb.trace.describe import difference
 from galelb.trace.layers import layers
 
 E = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
@@ -28,68 +23,6 @@ OUT = Ether(dst="02:00:00:00:00:11", src="02:00:00:00:00:12")
 V4 = IP(src="192.0.2.1", dst="203.0.113.1")
 V6 = IPv6(src="2001:db8::1", dst="2001:db8::2")
 QUOTE = IP(src="203.0.113.1", dst="192.0.2.1") / TCP(sport=80, dport=1000, flags="PA")
-
-LINES = {
-    "192.0.2.1:1000 > 203.0.113.1:80 TCP S, ttl 64, 54 bytes": E / V4 / TCP(sport=1000, dport=80),
-    "[2001:db8::1]:7 > [2001:db8::2]:53 UDP, ttl 9, 64 bytes": E
-    / IPv6(src="2001:db8::1", dst="2001:db8::2", hlim=9)
-    / UDP(sport=7, dport=53)
-    / b"hi",
-    "vlan 5, 192.0.2.1:1000 > 203.0.113.1:80 TCP FA, ttl 64, 58 bytes": E
-    / Dot1Q(vlan=5)
-    / V4
-    / TCP(sport=1000, dport=80, flags="FA"),
-    "192.0.2.1:1 > 203.0.113.1:2 UDP, first fragment, ttl 64, 42 bytes": E
-    / IP(src="192.0.2.1", dst="203.0.113.1", flags="MF")
-    / UDP(sport=1, dport=2),
-    "192.0.2.1 > 203.0.113.1 UDP, fragment at 800, ttl 64, 42 bytes": E
-    / IP(src="192.0.2.1", dst="203.0.113.1", frag=100, proto=17)
-    / Raw(bytes(8)),
-    "2001:db8::1 > 2001:db8::2 UDP, fragment at 800, ttl 64, 70 bytes": E
-    / V6
-    / IPv6ExtHdrFragment(offset=100, nh=17)
-    / Raw(bytes(8)),
-    "192.0.2.1:1000 > 203.0.113.1:80 TCP S, ttl 64, 58 bytes": E
-    / IP(src="192.0.2.1", dst="203.0.113.1", options=[IPOption_NOP()] * 4)
-    / TCP(sport=1000, dport=80),
-    "[2001:db8::1]:1000 > [2001:db8::2]:80 TCP S, ttl 64, 82 bytes": E
-    / V6
-    / IPv6ExtHdrDestOpt()
-    / TCP(sport=1000, dport=80),
-    "ARP who has 192.0.2.9? tell 192.0.2.1, 42 bytes": E / ARP(psrc="192.0.2.1", pdst="192.0.2.9"),
-    "ARP 192.0.2.9 is at 02:00:00:00:00:09, 42 bytes": E
-    / ARP(op=2, psrc="192.0.2.9", hwsrc="02:00:00:00:00:09"),
-    "192.0.2.1 > 203.0.113.1 ICMP echo request, ttl 64, 42 bytes": E / V4 / ICMP(),
-    "192.0.2.1 > 203.0.113.1 ICMP fragmentation needed (mtu 1400) about"
-    " [203.0.113.1:80 > 192.0.2.1:1000 TCP PA, ttl 64], ttl 64, 82 bytes": E
-    / V4
-    / ICMP(type=3, code=4, nexthopmtu=1400)
-    / QUOTE,
-    "2001:db8::1 > 2001:db8::2 ICMPv6 packet too big (mtu 1280) about"
-    " [[2001:db8::2]:80 > [2001:db8::1]:9 TCP S, ttl 64], ttl 64, 122 bytes": E
-    / V6
-    / ICMPv6PacketTooBig(mtu=1280)
-    / IPv6(src="2001:db8::2", dst="2001:db8::1")
-    / TCP(sport=80, dport=9),
-    "10.0.0.1 > 10.0.0.11 [192.0.2.1:1000 > 203.0.113.1:80 TCP S, ttl 64], 74 bytes": E
-    / IP(src="10.0.0.1", dst="10.0.0.11", proto=4)
-    / V4
-    / TCP(sport=1000, dport=80),
-    "192.0.2.1 > 203.0.113.1 protocol 99, ttl 64, 34 bytes": E
-    / IP(src="192.0.2.1", dst="203.0.113.1", proto=99),
-    "LLDP, cannot be read, 20 bytes": Ether(dst=E.dst, src=E.src, type=0x88CC) / Raw(bytes(6)),
-    "IPv4, cannot be read, 24 bytes": Ether(dst=E.dst, src=E.src, type=0x0800) / Raw(bytes(10)),
-    "ethertype 0x1234, cannot be read, 16 bytes": Ether(dst=E.dst, src=E.src, type=0x1234)
-    / Raw(bytes(2)),
-    "no Ethernet header, 3 bytes": Raw(bytes(3)),
-}
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_a_packet_is_one_line(line):
-    frame = bytes(LINES[line])
-
-    assert line == summary(layers(frame), len(frame))
 
 
 def changed(before, after):
@@ -159,9 +92,9 @@ def test_a_tag_that_is_put_on_is_told():
 @given(
     st.binary(max_size=80), st.sampled_from([b"", b"\x08\x00\x45", b"\x86\xdd\x60", b"\x81\x00"])
 )
-def test_any_bytes_can_be_described(data, start):
+def test_any_bytes_can_be_compared(data, start):
     frame = bytes(12) + start + data
 
-    assert f"{len(frame)} bytes" in summary(layers(frame), len(frame))
+    assert "eth" == layers(frame + b"12")[0].name
     difference(frame, data + frame)
     difference(frame, frame[: len(data)])
