@@ -164,7 +164,8 @@ class _Reader:
         flags = dict(self._options(options)).get(_FLAGS, b"")
         if len(flags) != 4:
             return False
-        return struct.unpack(f"{self._order}I", flags)[0] & _DIRECTION == _OUTBOUND
+        (bits,) = struct.unpack(f"{self._order}I", flags)
+        return int(bits) & _DIRECTION == _OUTBOUND
 
     def _damaged(self, what: str) -> PcapError:
         return PcapError(f"{self._name}: is damaged {self._place()}: {what}")
