@@ -23,6 +23,7 @@ SANS_IO = {
     "galelb.control.identity",
     "galelb.control.planning",
     "galelb.health",
+    "galelb.health.deadlines",
     "galelb.health.machine",
     "galelb.health.registry",
     "galelb.health.snapshot",

@@ -21,6 +21,9 @@ __all__ = ["NodeDesk"]
 
 log = structlog.get_logger("galelb.nodes")
 
+_STALL_S = 0.5
+"""Who wakes up this much later than asked for did not run: stopped, or its machine was."""
+
 
 class NodeDesk:
     """Feeds the health registry and spreads its changes; all methods belong to the trio thread.
@@ -57,6 +60,7 @@ class NodeDesk:
 
         Raises GaleError when the node may not join.
         """
+        self._excuse_stall()
         known = self.health.get(report.address)
         if known is None and not self._plugins.admit_node(report):
             raise GaleError(f"node {report.address} is not admitted")
@@ -76,6 +80,7 @@ class NodeDesk:
 
     def lost(self, source: str, address: IPAddress, reason: str) -> None:
         """Note that a source lost a node."""
+        self._excuse_stall()
         self.health.lost(source, address, reason, trio.current_time())
         self.settle()
 
@@ -120,8 +125,21 @@ class NodeDesk:
             with trio.move_on_at(self._due):
                 await self._moved.wait()  # until something is due earlier than was known
                 continue
+            self._excuse_stall()
             self.health.tick(trio.current_time())
             self.settle()
+
+    def _excuse_stall(self) -> None:
+        """Blame no node for silence while this process did not run, and could hear none.
+
+        Whichever task wakes first after that asks: a report that was waiting, or `run`.
+        """
+        now = trio.current_time()
+        if now > self._due + _STALL_S:
+            log.warning("balancer_stalled", seconds=round(now - self._due, 1))
+            self.health.excuse(now)
+            self._due = float("inf")
+            self._moved.set()
 
 
 def _log(old: NodeRecord | None, new: NodeRecord) -> None:

@@ -175,6 +175,13 @@ class NodeMachine:
         while (due := self.deadline()) is not None and due <= now:
             self._expire(due)
 
+    def excuse(self, now: float) -> None:
+        """Go on as after our own restart: until now nobody could be heard."""
+        if self.voices or self.adopted_until is not None:
+            self.carried = self.reports if self.state is NodeState.PROBATION else 0
+            self.voices.clear()
+            self.adopted_until = now + self.settings.checks_timeout
+
     def make_static(self, node: Node, now: float) -> None:
         """Turn into a configured node: routable at once, without reports."""
         self.node = node
@@ -267,7 +274,7 @@ class NodeMachine:
         if self.adopted_until is not None:
             yield self.adopted_until
         if self.state is NodeState.BLACKLISTED:
-            yield self.since + settings.black_list_expiry
+            yield self._black_list_end()
         elif self._forgotten:
             yield self.since + settings.checks_timeout
         elif self.state is NodeState.ROUTABLE and self.failures:
@@ -276,12 +283,11 @@ class NodeMachine:
     def _expire(self, at: float) -> None:
         """Do what is due at `at`; always removes at least one deadline."""
         settings = self.settings
-        if self.since + settings.black_list_expiry <= at:
-            if self.state is NodeState.BLACKLISTED:
-                self._leave_black_list(at)
-                return
-            if self.state is NodeState.ROUTABLE:
-                self.failures = 0
+        if self.state is NodeState.BLACKLISTED and self._black_list_end() <= at:
+            self._leave_black_list(at)
+            return
+        if self.state is NodeState.ROUTABLE and self.since + settings.black_list_expiry <= at:
+            self.failures = 0
         stale = [k for k, v in self.voices.items() if v.heard_at + settings.checks_timeout <= at]
         for key in stale:
             del self.voices[key]
@@ -300,6 +306,11 @@ class NodeMachine:
             and not self.node.static
             and self.adopted_until is None
         )
+
+    def _black_list_end(self) -> float:
+        """Return when the node may return; at once if a reload turned the black list off."""
+        off = self.settings.black_list_after_fails < 0
+        return self.since if off else self.since + self.settings.black_list_expiry
 
     def _leave_black_list(self, at: float) -> None:
         self.failures = 0

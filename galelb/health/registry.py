@@ -7,13 +7,13 @@ the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from galelb.errors import GaleError
+from galelb.health.deadlines import Deadlines
 from galelb.health.machine import HealthSettings, NodeMachine, plain_text
 from galelb.health.snapshot import adopt, describe
 from galelb.model import HealthReport, HealthWord, IPAddress, Node, NodeRecord, NodeState
@@ -50,11 +50,7 @@ class NodeHealth:
         self._checkers = tuple(checkers)
         self._machines: dict[IPAddress, NodeMachine] = {}
         self._records: dict[IPAddress, NodeRecord] = {}
-        self._dues: dict[IPAddress, float] = {}
-        self._queue: list[tuple[float, int, IPAddress]] = []
-        """When to look at nodes again; each is in it at its deadline or earlier, see `_enqueue`."""
-        self._queued: dict[IPAddress, float] = {}
-        self._queued_count = 0
+        self._deadlines = Deadlines()
         self._stale: set[IPAddress] = set()
         """Nodes that may have changed since their record and deadline were looked at."""
         self._now = float("-inf")
@@ -178,7 +174,7 @@ class NodeHealth:
         """Let everything happen that is due: time-outs, the black list's end, forgiveness."""
         self._now = max(self._now, now)
         self._refresh()
-        for address in self._take_due():
+        for address in self._deadlines.take(self._now):
             machine = self._machines[address]
             self._note(address, machine)
             machine.advance(self._now)
@@ -186,12 +182,7 @@ class NodeHealth:
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do next; None = nothing before other calls."""
         self._refresh()
-        while self._queue:
-            at, _, address = self._queue[0]
-            if self._queued.get(address) == at == self._dues.get(address):
-                return at
-            self._requeue_first()
-        return None
+        return self._deadlines.next()
 
     # what others read
 
@@ -272,6 +263,17 @@ class NodeHealth:
                 self._stale.add(machine.node.address)
                 machine.adopted_until = self._now + self._settings.checks_timeout
 
+    def excuse(self, now: float) -> None:
+        """Note that until now no report could be heard, for longer than nodes may be silent.
+
+        Nodes then have until `checks_timeout` from now, as after a restart, and nobody is blamed.
+        Call it before anything else that takes this `now`.
+        """
+        self._now = max(self._now, now)
+        for address, machine in self._machines.items():
+            self._note(address, machine)
+            machine.excuse(self._now)
+
     # details
 
     def _touch(self, address: IPAddress, now: float) -> NodeMachine | None:
@@ -332,7 +334,7 @@ class NodeHealth:
                 self._refresh_node(address, machine)
             else:
                 self._records.pop(address, None)
-                self._dues.pop(address, None)
+                self._deadlines.set(address, None)
         self._stale.clear()
 
     def _refresh_node(self, address: IPAddress, machine: NodeMachine) -> NodeRecord:
@@ -342,37 +344,8 @@ class NodeHealth:
         if record == known:
             record = known
         self._records[address] = record
-        due = machine.deadline()
-        if due is None:
-            self._dues.pop(address, None)
-        else:
-            self._dues[address] = due
-            self._enqueue(address, due)
+        self._deadlines.set(address, machine.deadline())
         return record
-
-    def _enqueue(self, address: IPAddress, due: float) -> None:
-        """Queue a node, unless it is queued earlier: most deadlines move on before they come."""
-        if due < self._queued.get(address, float("inf")):
-            self._queued[address] = due
-            self._queued_count += 1  # two of the same time must not be compared by address
-            heapq.heappush(self._queue, (due, self._queued_count, address))
-
-    def _requeue_first(self) -> None:
-        """Move the first of the queue to where it belongs by now."""
-        at, _, address = heapq.heappop(self._queue)
-        if self._queued.get(address) == at:
-            del self._queued[address]
-            if (due := self._dues.get(address)) is not None:
-                self._enqueue(address, due)
-
-    def _take_due(self) -> list[IPAddress]:
-        """Return the nodes whose deadline has come."""
-        found = []
-        while (due := self.next_deadline()) is not None and due <= self._now:
-            _, _, address = heapq.heappop(self._queue)
-            del self._queued[address], self._dues[address]
-            found.append(address)
-        return found
 
     def _note(self, address: IPAddress, machine: NodeMachine | None) -> None:
         """Note that a node is about to change, or to join or leave."""

@@ -3,6 +3,7 @@ import ipaddress
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from galelb.control.nodes import NodeDesk
 from galelb.errors import GaleError
@@ -12,6 +13,7 @@ from galelb.model import HealthReport, HealthStatus, Node, NodeState
 from galelb.plugins import Plugins
 
 A = ipaddress.ip_address("10.1.0.11")
+B = ipaddress.ip_address("10.1.0.12")
 
 
 def report(status=HealthStatus.SERVING, **changes):
@@ -153,3 +155,99 @@ async def test_a_removed_node_is_told_of():
     told.desk.settle()
 
     assert [node.address for node in told.left] == [A]
+
+
+async def test_a_deadline_that_is_earlier_than_all_others_is_kept(autojump_clock, nursery):
+    told = Told()
+    await nursery.start(told.desk.run)
+    for _ in range(5):
+        told.desk.report(report())
+        told.desk.report(report(HealthStatus.NOT_SERVING))
+    await trio.sleep(6)  # nothing is due before the black list ends
+    waits_for = told.desk.health.next_deadline()
+    told.desk.report(report(address=B))
+    await trio.sleep(5.1)
+
+    assert waits_for == 300
+    assert [NodeState.BLACKLISTED, NodeState.DOWN] == [
+        one.state for one in told.desk.health.records()
+    ]
+
+
+class TestStalls:
+    """The process is stopped for a while; reports that waited are read in any order."""
+
+    @pytest.fixture
+    async def told(self, autojump_clock, nursery):
+        told = Told(checks=3)
+        await nursery.start(told.desk.run)
+        for address in (A, B):
+            for _ in range(3):
+                told.desk.report(report(address=address))
+                await trio.sleep(0.1)
+        return told
+
+    def states(self, told):
+        return [(one.state, one.failures) for one in told.desk.health.records()]
+
+    async def test_no_node_falls_for_our_own_silence(self, told, autojump_clock):
+        autojump_clock.jump(60)
+        with capture_logs() as logs:
+            await trio.sleep(0)  # whoever runs first
+            for address in (A, B):
+                told.desk.report(report(address=address))
+            await trio.sleep(1)
+
+        assert [(NodeState.ROUTABLE, 0)] * 2 == self.states(told)
+        assert ["balancer_stalled"] == [entry["event"] for entry in logs]
+
+    async def test_a_report_that_is_read_first_excuses_all(self, told, autojump_clock):
+        autojump_clock.jump(60)
+        told.desk.report(report())
+        await trio.sleep(1)
+
+        assert [(NodeState.ROUTABLE, 0)] * 2 == self.states(told)
+
+    async def test_connections_that_broke_meanwhile_are_no_falls(self, told, autojump_clock):
+        autojump_clock.jump(60)
+        for address in (A, B):
+            told.desk.lost("test", address, "its connection ended")
+        await trio.sleep(2)
+        told.desk.report(report())
+        await trio.sleep(2)
+
+        assert [(NodeState.ROUTABLE, 0)] * 2 == self.states(told)
+
+    async def test_who_stays_silent_leaves_after_the_timeout_and_is_not_blamed(
+        self, told, autojump_clock
+    ):
+        autojump_clock.jump(60)
+        await trio.sleep(4.9)
+        before = self.states(told)
+        await trio.sleep(0.2)
+
+        assert [(NodeState.ROUTABLE, 0)] * 2 == before
+        assert [(NodeState.DOWN, 0)] * 2 == self.states(told)
+
+    async def test_who_is_unfit_is_unfit_at_once(self, told, autojump_clock):
+        autojump_clock.jump(60)
+        told.desk.report(report(HealthStatus.NOT_SERVING))
+
+        assert (NodeState.DOWN, 1) == self.states(told)[0]
+
+    async def test_probation_goes_on(self, told, autojump_clock):
+        C = B + 1
+        told.desk.report(report(address=C))
+        await trio.sleep(0.1)
+        told.desk.report(report(address=C))
+        autojump_clock.jump(60)
+        record = told.desk.report(report(address=C))
+
+        assert NodeState.ROUTABLE == record.state
+
+    async def test_a_wait_that_is_merely_a_little_late_is_no_stall(self, told, autojump_clock):
+        await trio.sleep(4)
+        autojump_clock.jump(0.8)
+        await trio.sleep(0.2)
+
+        assert [(NodeState.DOWN, 1)] * 2 == self.states(told)

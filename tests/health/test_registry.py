@@ -586,6 +586,59 @@ class TestTime:
 
         assert ROUTABLE == health.get(A).state
 
+    def test_a_black_list_that_is_turned_off_lets_nodes_return(self):
+        health = routable(black_list_after_fails=1)
+        health.report(said(NOT_SERVING), 1)
+        before = health.get(A).state
+
+        health.reconfigure(attrs.evolve(SETTINGS, black_list_after_fails=-1), 2)
+        for now in (3, 4, 5):
+            health.report(said(), now)
+
+        assert (BLACKLISTED, ROUTABLE) == (before, health.get(A).state)
+
+    def test_a_longer_black_list_holds_for_nodes_that_are_in_it(self):
+        health = routable(black_list_after_fails=1)
+        health.report(said(NOT_SERVING), 1)
+
+        health.reconfigure(
+            attrs.evolve(SETTINGS, black_list_after_fails=1, black_list_expiry=100.0), 2
+        )
+        health.tick(100.9)
+        before = health.get(A).state
+        health.tick(101)
+
+        assert (BLACKLISTED, PROBATION) == (before, health.get(A).state)
+
+    def test_nodes_of_both_families_may_be_due_at_once(self):
+        health = make()
+        for address in (A, ip_address("::a00:1"), B, ip_address("::a00:2")):
+            health.report(said(address=address), 0)
+        health.tick(5)
+
+        assert [DOWN] * 4 == [record.state for record in health.records()]
+
+    def test_an_excuse_keeps_states_for_one_timeout(self):
+        health = routable()
+        health.excuse(100)
+        at_once = health.get(A).state
+        health.tick(104.9)
+        before = health.get(A).state
+        health.tick(105)
+
+        assert [ROUTABLE, ROUTABLE, DOWN] == [at_once, before, health.get(A).state]
+        assert 0 == health.get(A).failures
+
+    def test_an_excuse_does_not_shorten_the_black_list(self):
+        health = routable(black_list_after_fails=1)
+        health.report(said(NOT_SERVING), 1)
+        health.excuse(30)
+        health.tick(60.9)
+        before = health.get(A).state
+        health.tick(61)
+
+        assert (BLACKLISTED, PROBATION) == (before, health.get(A).state)
+
     def test_other_settings_hold_from_then_on(self):
         health = routable()
 
