@@ -115,6 +115,8 @@ static __always_inline int gale_make_room(GALE_CTX *ctx, struct gale_packet *p, 
 
 	if (udp)
 		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+	if (p->protocol == GALE_IP_UDP && gale_gso_size(ctx))
+		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;	/* datagrams must stay as long as they are */
 	if (gale_lift_tag(ctx, p) || bpf_skb_adjust_room(ctx, len, BPF_ADJ_ROOM_MAC, flags))
 		return -1;
 	p->family = family;

@@ -15,7 +15,7 @@ __all__ = ["SchedulerContract"]
 SIZE = 65537
 """The default of forwarding.table_size."""
 
-Nodes = Sequence[tuple[str, int]]
+Nodes = Sequence[tuple[str, float]]
 
 
 class SchedulerContract:
@@ -109,11 +109,11 @@ class SchedulerContract:
         assert _moved(before, after) <= 2 / 101 - 1 / 100 + 1 / 100
 
 
-def _equal(count: int) -> list[tuple[str, int]]:
+def _equal(count: int) -> list[tuple[str, float]]:
     return [(f"10.0.{n // 200}.{n % 200 + 1}", 1) for n in range(count)]
 
 
-def _weighted(count: int) -> list[tuple[str, int]]:
+def _weighted(count: int) -> list[tuple[str, float]]:
     return [(f"fd00::{n + 1:x}", 1 + n % 10) for n in range(count)]
 
 

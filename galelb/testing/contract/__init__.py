@@ -16,10 +16,13 @@ from galelb.testing.contract.foreign import ForeignRules
 from galelb.testing.contract.forwarding import ForwardingRules
 from galelb.testing.contract.lifecycle import LifecycleRules
 from galelb.testing.contract.nodes import NodeRules
+from galelb.testing.contract.wires import WireRules
 
 __all__ = ["ForwarderContract"]
 
 
 @pytest.mark.bpf
-class ForwarderContract(ForeignRules, ForwardingRules, DatagramRules, NodeRules, LifecycleRules):
+class ForwarderContract(
+    ForeignRules, ForwardingRules, DatagramRules, NodeRules, LifecycleRules, WireRules
+):
     """All rules; fill in `forwarder` and `model`, see `galelb.testing.contract.stage.Stage`."""

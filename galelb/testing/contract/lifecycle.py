@@ -16,7 +16,8 @@ from galelb.datapath.attacher import Attacher, Entries
 from galelb.forwarder import BpfMap
 from galelb.netlink import open_netlink
 from galelb.plugins import Plugins
-from galelb.testing.contract.stage import Stage, broken, of_kinds
+from galelb.testing.cases import Play
+from galelb.testing.contract.stage import JUMBO, Stage, broken, of_kinds
 from galelb.testing.corpus import Corpus
 from galelb.testing.differential import compare
 from galelb.testing.measure import STACK, measure
@@ -25,7 +26,6 @@ from galelb.testing.world import PRIVATE, PUBLIC
 
 __all__ = ["LifecycleRules"]
 
-JUMBO = 9000
 SEED = 20_000
 
 
@@ -86,7 +86,7 @@ class LifecycleRules(Stage):
     def test_packets_of_9000_bytes_are_carried(self, kind: str) -> None:
         """At an MTU of 9,000 frames lie in several pages: only headers may be touched."""
         rule = "Frames of several pages are forwarded like others, and not cut."
-        play = self.start("xdp", kind, name="jumbo", world={"mtu": JUMBO})
+        play = Play.start(self.jumbo(), self.services[kind])
         head = len(play.talk.to_vip()) - 14
         small = play.talk.to_vip()
         grown = len(self.demand(play, small, rule, Reason.FORWARDED).data) - len(small)

@@ -11,7 +11,7 @@ import pytest
 from galelb.abi import NextHopFlag, NodeFlag, Reason
 from galelb.bpf.pipeline import Context
 from galelb.testing.cases import Play
-from galelb.testing.contract.stage import NODES, Stage, broken, of_kinds
+from galelb.testing.contract.stage import Stage, broken, of_kinds
 from galelb.testing.packets import frame
 from galelb.testing.runner import Outcome, PacketRunner, Verdict
 from galelb.testing.world import PUBLIC, TestNode

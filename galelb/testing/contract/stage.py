@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -23,11 +23,12 @@ from galelb.testing.runner import Outcome, PacketRunner, Verdict
 from galelb.testing.services import Runners, make_services
 from galelb.testing.world import PUBLIC, build_world
 
-__all__ = ["CONTEXTS", "NODES", "Case", "Stage", "broken", "cases", "of_kinds"]
+__all__ = ["CONTEXTS", "JUMBO", "NODES", "Case", "Stage", "broken", "cases", "of_kinds"]
 
 CONTEXTS: tuple[Context, ...] = ("xdp", "tc")
 TABLE_SIZE = 65_537
 NODES = 10
+JUMBO = 9000
 SENT = (Verdict.TX, Verdict.REDIRECT)
 
 
@@ -137,9 +138,14 @@ class Stage:
             tuple(dict(zip(("context", "kind", "case"), one, strict=True))[n] for n in names): None
             for one in wanted
         }
+        if "tc_kind" in metafunc.fixturenames:
+            metafunc.parametrize("tc_kind", self._kinds(kinds) if "tc" in self.contexts else [])
         if names:
             ids = ["-".join(str(value) for value in one) for one in chosen]
             metafunc.parametrize(names, list(chosen), ids=ids)
+
+    def _kinds(self, wanted: tuple[str, ...]) -> list[str]:
+        return [kind for kind in wanted if kind in self.services]
 
     @property
     def contexts(self) -> tuple[Context, ...]:
@@ -179,18 +185,13 @@ class Stage:
         """Return the runner with many nodes, where little ages: models know no time."""
         return self.runner(context, "crowd", nodes=NODES, calm=True)
 
-    def start(
-        self,
-        context: Context,
-        kind: str,
-        *,
-        local: bool = False,
-        name: str = "usual",
-        world: Mapping[str, Any] | None = None,
-    ) -> Play:
+    def jumbo(self) -> PacketRunner:
+        """Return another instance, at a large MTU; its services came in another order."""
+        return self.runner("xdp", "jumbo", turned=True, nodes=NODES, mtu=JUMBO)
+
+    def start(self, context: Context, kind: str, *, local: bool = False) -> Play:
         """Begin a conversation with a service of that kind."""
-        runner = self.runner(context, name, **(world or {}))
-        return Play.start(runner, self.services[kind], local=local)
+        return Play.start(self.runner(context), self.services[kind], local=local)
 
     def model_of(self, runner: PacketRunner) -> ReferenceModel:
         """Return the model that has seen all that `send` ran on this runner."""
