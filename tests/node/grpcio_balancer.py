@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A balancer made with grpcio, in a process of its own: prints its port, then each report."""
+"""A balancer made with grpcio, in a process of its own: prints its port, then each report.
+
+With the argument `original` it answers with the fields that the original has, and with one that
+nobody knows.
+"""
 
 import json
 import sys
@@ -9,6 +13,10 @@ import grpc
 from google.protobuf import empty_pb2
 
 from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
+
+
+ORIGINAL = sys.argv[1:] == ["original"]
+UNKNOWN = b"\x9a\x3f\x03abc"  # field 1011, text
 
 
 def say(*values):
@@ -27,13 +35,17 @@ def take_reports(requests, context):
     say("end")
 
 
+def serialised(message):
+    return message.SerializeToString() + UNKNOWN * ORIGINAL
+
+
 def main():
     handlers = {
         "GetConfig": grpc.unary_unary_rpc_method_handler(
-            get_config, empty_pb2.Empty.FromString, ConfigResponse.SerializeToString
+            get_config, empty_pb2.Empty.FromString, serialised
         ),
         "ReportHealthStatus": grpc.stream_stream_rpc_method_handler(
-            take_reports, HealthStatus.FromString, HealthStatus.SerializeToString
+            take_reports, HealthStatus.FromString, serialised
         ),
     }
     server = grpc.server(futures.ThreadPoolExecutor(4))

@@ -40,10 +40,11 @@ class Lines:
         return line
 
 
-@pytest.fixture
-async def balancer(nursery):
+@pytest.fixture(params=[[], ["original"]], ids=["ours", "original"])
+async def balancer(request, nursery):
+    command = [*BALANCER, *request.param]
     run = functools.partial(
-        trio.run_process, BALANCER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False
+        trio.run_process, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False
     )
     process = await nursery.start(run)
     lines = Lines(process.stdout)
