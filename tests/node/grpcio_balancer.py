@@ -14,7 +14,6 @@ from google.protobuf import empty_pb2
 
 from galelb.grpc.health_pb2 import ConfigResponse, HealthStatus
 
-
 ORIGINAL = sys.argv[1:] == ["original"]
 UNKNOWN = b"\x9a\x3f\x03abc"  # field 1011, text
 
