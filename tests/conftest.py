@@ -40,14 +40,15 @@ class Authority:
             return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
         key = ec.generate_private_key(ec.SECP256R1())
-        end = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(days=days)
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        end = now + dt.timedelta(days=days)
         builder = (
             x509.CertificateBuilder()
             .subject_name(named(name))
             .issuer_name(named(name) if signer is None else signer._cert.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(end - dt.timedelta(days=10))
+            .not_valid_before(now - dt.timedelta(days=10))
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), True)
         )

@@ -42,6 +42,8 @@ _BIND_TRIES = 20
 _BIND_PAUSE_S = 0.15
 _SILENT_TIMEOUTS = 3
 """A stream without a report for this many `checks_timeout` is ended: nobody needs it."""
+_STALL_S = 0.5
+"""Waking up this much too late means that this process was stopped."""
 _SPARE_FILES = 1024
 """Open files beside the connections: maps, sockets of the API, logs."""
 
@@ -209,10 +211,13 @@ class HealthGrpc(HealthSource):
         """End streams that have had no report for long: they only take places from others."""
         while True:
             longest = _SILENT_TIMEOUTS * self._settings.checks_timeout
-            await trio.sleep(longest / 4)
+            wakes_at = trio.current_time() + longest / 4
+            await trio.sleep_until(wakes_at)
+            now = trio.current_time()
+            if now > wakes_at + _STALL_S:
+                continue  # this process did not run: what nodes said meanwhile is yet to be read
             text = f"no report for {longest:g} s"
-            oldest = trio.current_time() - longest
-            for talk in [talk for talk in self._talks if talk.heard_at <= oldest]:
+            for talk in [talk for talk in self._talks if talk.heard_at <= now - longest]:
                 talk.end(CallError(StatusCode.DEADLINE_EXCEEDED, text))
 
     def _leave(self, peer: IPAddress, why: str) -> None:

@@ -237,6 +237,23 @@ async def test_a_silent_stream_gives_its_place_back(make_core, free_port, nurser
     nursery.cancel_scope.cancel()
 
 
+async def test_our_own_stall_ends_no_stream(make_core, free_port, nursery, autojump_clock):
+    core = make_core(free_port)
+    source = core.source()
+    await nursery.start(source.run)
+    node = await join(nursery, source)
+    await node.report()
+
+    autojump_clock.jump(100)
+    await trio.sleep(1)
+    await node.report()
+    await trio.sleep(10)
+
+    assert (await node.report()).state
+    assert [] == core.gone
+    nursery.cancel_scope.cancel()
+
+
 async def test_streams_of_one_address_are_bounded(core, autojump_clock, nursery):
     source = core.source(max_streams_per_address=3)
     nodes = [await join(nursery, source) for _ in range(3)]
