@@ -197,8 +197,15 @@ def _node_note(node: Json) -> Text:
         notes.append("its MAC address is not known yet")
     if node["failures"]:
         notes.append(f"failed {times(node['failures'])}")
+    notes.append(_words(node.get("health", ())))
     state = "" if node["draining"] else node["state"]
     return styled("; ".join(note for note in notes if note and note != state))
+
+
+def _words(node_health: Sequence[Json]) -> str:
+    """Return who says what; one source alone is quoted by the reason already."""
+    words = (f"{one['source']}: {one['word']}" for one in node_health)
+    return ", ".join(words) if len(node_health) > 1 else ""
 
 
 def _dropped(service: Json) -> Text:

@@ -68,15 +68,20 @@ async def _http_status(stream: trio.abc.Stream) -> int:
 
 async def _ask_grpc(probe: Probe, stream: trio.abc.Stream, authority: str) -> None:
     request = HealthCheckRequest(service=probe.grpc_service).SerializeToString()
+    outcome: bytes | CallError
+    async with trio.open_nursery() as nursery:
+        channel = Channel(stream, authority)
+        await channel.start(nursery)
+        try:
+            outcome = await channel.unary(_CHECK, request)
+        except CallError as error:
+            outcome = error
+        nursery.cancel_scope.cancel()
+    if isinstance(outcome, CallError):
+        raise CheckFailedError(_call_failure(probe, outcome))
     try:
-        async with trio.open_nursery() as nursery:
-            channel = Channel(stream, authority)
-            await channel.start(nursery)
-            answer = HealthCheckResponse.FromString(await channel.unary(_CHECK, request))
-            nursery.cancel_scope.cancel()
-    except* CallError as errors:
-        raise CheckFailedError(_call_failure(probe, errors.exceptions[0])) from None
-    except* DecodeError:
+        answer = HealthCheckResponse.FromString(outcome)
+    except DecodeError:
         raise CheckFailedError("the answer is not a HealthCheckResponse") from None
     if answer.status != HealthCheckResponse.SERVING:
         name = HealthCheckResponse.ServingStatus.Name
@@ -84,7 +89,7 @@ async def _ask_grpc(probe: Probe, stream: trio.abc.Stream, authority: str) -> No
         raise CheckFailedError(f"gRPC health {name(answer.status) if known else answer.status}")
 
 
-def _call_failure(probe: Probe, error: BaseException) -> str:
-    if isinstance(error, CallError) and error.code is StatusCode.NOT_FOUND:
+def _call_failure(probe: Probe, error: CallError) -> str:
+    if error.code is StatusCode.NOT_FOUND:
         return f"gRPC health: the server knows no service {probe.grpc_service!r}"
     return f"gRPC health: {error}"
