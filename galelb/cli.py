@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "cli", "main", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("galelb.commands.run:run_command", "Run the balancer."),
-    "node": ("galelb.node.command:node_command", "Run the node agent."),
+    "node": ("galelb.node.command:node_command", "Run the node agent; ask, stop, start it."),
     "check": ("galelb.commands.check:check_command", "Validate a configuration and show it."),
     "plugins": ("galelb.commands.plugins:plugins_command", "Show the installed plugins."),
     "status": ("galelb.commands.status:status_command", "Show whether a balancer forwards."),

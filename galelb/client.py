@@ -14,12 +14,21 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import attrs
 import httpx
 
 from galelb.config.toml_file import find_config, read_toml
 from galelb.errors import ApiError, ConfigError
 
-__all__ = ["ApiClient", "RefusedError", "default_socket", "open_client"]
+__all__ = [
+    "BALANCER",
+    "ApiClient",
+    "Kind",
+    "RefusedError",
+    "default_socket",
+    "open_client",
+    "read_token",
+]
 
 TIMEOUT_S = 25.0
 """A little more than the server gives itself."""
@@ -28,6 +37,27 @@ _CAPTURE_TIMEOUT = httpx.Timeout(TIMEOUT_S, read=90.0)
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DEFAULT_DIRECTORY = Path("/run/galelb")
 SOCKET_FILE = "api.sock"
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """What is spoken to, in messages for people."""
+
+    name: str
+    start: str
+    """What to do when none runs."""
+    restart: str
+    """What to know when one has ended."""
+    port: str
+    """Where it is configured."""
+
+
+BALANCER = Kind(
+    name="balancer",
+    start="start one with `galelb run`, or name another with --config FILE or --api URL",
+    restart="(packets may still be forwarded); `galelb run` starts it again and takes over",
+    port="api_port, 5555 unless configured",
+)
 
 
 class RefusedError(ApiError):
@@ -46,9 +76,12 @@ class ApiClient:
     says no.
     """
 
-    def __init__(self, target: str | Path, *, token: str | None = None) -> None:
+    def __init__(
+        self, target: str | Path, *, token: str | None = None, kind: Kind = BALANCER
+    ) -> None:
         """`target` is a URL (http://HOST:PORT), or the path of a unix socket."""
         self._target = str(target)
+        self._kind = kind
         self._socket = target if isinstance(target, Path) else None
         url = "http://galelb" if isinstance(target, Path) else _checked_url(target)
         headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -80,6 +113,10 @@ class ApiClient:
         """Return GET /v1/<resource> with the parameters that are not None."""
         given = {name: value for name, value in params.items() if value is not None}
         return self._request("GET", resource, params=given)
+
+    def post(self, resource: str) -> dict[str, Any]:
+        """Do POST /v1/<resource>, without a body; returns the answer."""
+        return self._request("POST", resource)
 
     def drain(self, node: str, *, on: bool) -> dict[str, Any]:
         """Drain or undrain a node, by address or name; returns the node."""
@@ -113,7 +150,8 @@ class ApiClient:
             yield from response.iter_raw()
         except httpx.RemoteProtocolError:
             raise ApiError(
-                f"the balancer at {self._target} ended the capture: it stops, or its log says why"
+                f"the {self._kind.name} at {self._target} ended the capture: it stops, or its log "
+                "says why"
             ) from None
 
     def _request(
@@ -135,7 +173,7 @@ class ApiClient:
 
     def _checked(self) -> httpx.Client:
         if self._socket is not None:
-            _check_socket(self._socket)
+            _check_socket(self._socket, self._kind)
         return self._http
 
     @contextlib.contextmanager
@@ -144,10 +182,10 @@ class ApiClient:
             yield
         except httpx.TimeoutException as error:
             raise ApiError(
-                f"the balancer at {self._target} did not answer within {TIMEOUT_S:.0f} s"
+                f"the {self._kind.name} at {self._target} did not answer within {TIMEOUT_S:.0f} s"
             ) from error
         except httpx.RequestError as error:
-            raise ApiError(_unreachable(self._target, error)) from error
+            raise ApiError(_unreachable(self._target, error, self._kind)) from error
 
     def _read(self, response: httpx.Response) -> bytes:
         content = bytearray()
@@ -168,7 +206,7 @@ class ApiClient:
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise ApiError(
                 f"what answers at {self._target} is not galelb's API (HTTP status {status}): "
-                "check the address and port (api_port, 5555 unless configured)"
+                f"check the address and port ({self._kind.port})"
             ) from None
         raise RefusedError(message, status=status, code=code)
 
@@ -181,7 +219,7 @@ def open_client(
     Without `api` it is the unix socket of the instance that lb.toml names, or of `default`.
     The caller closes it. Raises ApiError or ConfigError.
     """
-    token = None if token_file is None else _read_token(token_file)
+    token = None if token_file is None else read_token(token_file)
     if api is None:
         return ApiClient(default_socket(config), token=token)
     if api.startswith("unix:"):
@@ -227,39 +265,33 @@ def _checked_url(url: str) -> str:
     return url
 
 
-def _check_socket(path: Path) -> None:
+def _check_socket(path: Path, kind: Kind) -> None:
     """Try to connect: httpx reports too tersely why it cannot, and then leaves a socket open."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise ApiError(
-            f"no balancer runs here: there is no {path}; start one with `galelb run`, or name "
-            "another with --config FILE or --api URL"
-        ) from None
+        raise ApiError(f"no {kind.name} runs here: there is no {path}; {kind.start}") from None
     except OSError as error:
         raise ApiError(f"cannot reach {path}: {error.strerror}; {_HOW_TO_READ}") from error
     if not stat.S_ISSOCK(mode):
-        raise ApiError(f"{path} is not a socket: name that of a balancer")
+        raise ApiError(f"{path} is not a socket: name that of a {kind.name}")
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(TIMEOUT_S)
             probe.connect(str(path))
     except OSError as error:
-        raise ApiError(_unreachable(str(path), error)) from error
+        raise ApiError(_unreachable(str(path), error, kind)) from error
 
 
 _HOW_TO_READ = "run as root, or read over TCP with --api http://HOST:PORT"
 
 
-def _unreachable(target: str, error: Exception) -> str:
+def _unreachable(target: str, error: Exception, kind: Kind) -> str:
     number = _errno_of(error)
     if number in (errno.EACCES, errno.EPERM):
         return f"not allowed to use {target}: {_HOW_TO_READ}"
     if number == errno.ECONNREFUSED:
-        return (
-            f"no balancer listens at {target}: it has stopped or crashed (packets may still be "
-            "forwarded); `galelb run` starts it again and takes over"
-        )
+        return f"no {kind.name} listens at {target}: it has stopped or crashed {kind.restart}"
     return f"cannot reach {target}: {error or type(error).__name__}"
 
 
@@ -271,7 +303,8 @@ def _errno_of(error: BaseException | None) -> int | None:
     return None
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """Return what a file says; raises ApiError when that is no token."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except OSError as error:

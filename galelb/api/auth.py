@@ -13,7 +13,14 @@ from typing import Protocol
 
 from galelb.errors import ApiError
 
-__all__ = ["TOKEN_FILE", "AllowAll", "Authoriser", "BearerToken", "load_or_create_token"]
+__all__ = [
+    "TOKEN_FILE",
+    "AllowAll",
+    "Authoriser",
+    "BearerToken",
+    "load_or_create_token",
+    "load_or_create_token_file",
+]
 
 TOKEN_FILE = "api.token"  # noqa: S105 - the name of the file, not a token
 MIN_TOKEN_CHARS = 32
@@ -58,9 +65,13 @@ def load_or_create_token(directory: Path) -> str:
 
     The file is only ever readable by its owner. Raises ApiError when it cannot be used.
     """
-    path = directory / TOKEN_FILE
+    return load_or_create_token_file(directory / TOKEN_FILE)
+
+
+def load_or_create_token_file(path: Path) -> str:
+    """Return the token in any file, as `load_or_create_token` does."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_symlink() and not path.exists():
             _create(path)
         return _load(path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import socket
 import stat
@@ -20,11 +21,21 @@ SOCKET_FILE = "api.sock"
 IPV6_FREEBIND = 78  # linux/in6.h; the socket module does not name it
 
 
-def listen_tcp(address: IPAddress, port: int, ifindex: int | None = None) -> socket.socket:
+_RIVAL = "a running balancer answers there; stop it, or give this one another [instance] name"
+
+
+def listen_tcp(
+    address: IPAddress,
+    port: int,
+    ifindex: int | None = None,
+    *,
+    key: str = "[private_interface] api_port",
+) -> socket.socket:
     """Return a listening socket that the caller closes.
 
-    `ifindex` is needed for an IPv6 link-local address without a zone of its own. Raises
-    ApiError: port in use, address not on this machine, or an address that means all of them.
+    `ifindex` is needed for an IPv6 link-local address without a zone of its own; `key` is where
+    the port is configured. Raises ApiError: port in use, address not on this machine, or an
+    address that means all of them.
     """
     where = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
     if address.is_unspecified or address.is_multicast:
@@ -42,7 +53,7 @@ def listen_tcp(address: IPAddress, port: int, ifindex: int | None = None) -> soc
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ApiError(f"the API cannot listen on {where}: {_advice(error)}") from error
+        raise ApiError(f"the API cannot listen on {where}: {_advice(error, key)}") from error
     return sock
 
 
@@ -60,32 +71,34 @@ def _sockaddr(
     return plain, port, 0, index if address.is_link_local else 0
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, key: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             "another program has this port (`ss -ltnp` shows which, perhaps another galelb); "
-            "stop it or change [private_interface] api_port"
+            f"stop it or change {key}"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return "the address is not on this machine"
     return error.strerror or str(error)
 
 
-def listen_unix(path: Path) -> socket.socket:
-    """Return a listening socket at `path`, for its owner only; the caller closes and unlinks.
+def listen_unix(path: Path, *, rival: str = _RIVAL, group: str = "") -> socket.socket:
+    """Return a listening socket at `path`, for its owner and `group`; the caller closes, unlinks.
 
-    Replaces the socket that a dead balancer left. Raises ApiError when a live one answers
-    there, or when something else is in the way.
+    Replaces the socket that a dead process left. Raises ApiError when a live one answers
+    there (with the text `rival`), when something else is in the way, and for an unknown group.
     """
     sock = socket.socket(
         socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
+        _remove_stale(path, rival)
         # On Linux the file inherits the mode of the socket: no moment in which it is open to all.
         os.fchmod(sock.fileno(), 0o600)
         sock.bind(str(path))
+        if group:
+            _admit(path, group)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -97,7 +110,17 @@ def listen_unix(path: Path) -> socket.socket:
     return sock
 
 
-def _remove_stale(path: Path) -> None:
+def _admit(path: Path, group: str) -> None:
+    try:
+        number = grp.getgrnam(group).gr_gid
+    except KeyError:
+        path.unlink()
+        raise ApiError(f"the API cannot listen on {path}: there is no group {group!r}") from None
+    os.chown(path, -1, number)
+    path.chmod(0o660)
+
+
+def _remove_stale(path: Path, rival: str) -> None:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -107,8 +130,5 @@ def _remove_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         # EAGAIN: alive, but its backlog is full.
         if probe.connect_ex(str(path)) in (0, errno.EAGAIN):
-            raise ApiError(
-                f"the API cannot listen on {path}: a running balancer answers there; "
-                "stop it, or give this one another [instance] name"
-            )
+            raise ApiError(f"the API cannot listen on {path}: {rival}")
     path.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from galelb.config.models import Section
 from galelb.config.problems import KeyProblemError, describe_errors, raise_problems
@@ -17,8 +17,10 @@ from galelb.config.toml_file import read_toml
 from galelb.config.toml_json import parse_section, plain
 from galelb.config.types import Address, Folder, InterfaceName, Label, OptionalLabel, Port, at_least
 from galelb.durations import Duration
+from galelb.model import IPAddress
 
 __all__ = [
+    "ApiSection",
     "BalancerAddress",
     "CheckSection",
     "LoadBalancerSection",
@@ -111,8 +113,9 @@ class NodeSettings(Section):
 
     name: OptionalLabel = ""
     """Name in logs and commands; the host's name when empty."""
-    weight: Annotated[int, Field(ge=0, le=65535)] = 1
-    """Share of new flows compared with the other nodes; 0 = none."""
+    weight: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Share of new flows compared with the other nodes, 0 = none; when not set, what the
+    balancers' `[[nodes]]` say, else 1."""
     services: Annotated[tuple[Label, ...], Field(max_length=4096)] = ()
     """Names of the services it serves; all of its family when empty."""
     drain_timeout: Duration = 10.0
@@ -125,6 +128,32 @@ class NodeSettings(Section):
     """Where tunnels from balancers come in; those by which the balancers are reached when empty."""
     state_file: Annotated[str, Field(min_length=1, max_length=4096)] = "/run/galelb/node.json"
     """What was changed on this machine, so that a later run undoes it after a crash."""
+    stop_file: Annotated[str, Field(min_length=1, max_length=4096)] = "/var/lib/galelb/node.stopped"
+    """Is there while an operator has stopped the node (`galelb node stop`), which so outlives
+    restarts."""
+
+
+class ApiSection(Section):
+    """Where the agent is asked and steered: a unix socket, and TCP if a port is set."""
+
+    socket: Annotated[str, Field(max_length=107)] = ""
+    """Path of the unix socket; beside `state_file` when empty (/run/galelb/node.sock)."""
+    socket_group: Annotated[str, Field(max_length=32)] = ""
+    """Group whose members may use the socket, too; only the agent's user (root) when empty."""
+    address: Address = ip_address("127.0.0.1")
+    """Where to listen with TCP; on other than loopback addresses reading needs the token, too."""
+    port: Port | None = None
+    """TCP port; none when not set."""
+    token_file: Annotated[str, Field(max_length=4096)] = ""
+    """File with the token that changes over TCP need; beside the socket (node.token) when empty.
+    Made at the first start."""
+
+    @field_validator("address")
+    @classmethod
+    def _one_address(cls, address: IPAddress) -> IPAddress:
+        if address.is_unspecified or address.is_multicast:
+            raise ValueError("must be one address of this machine")
+        return address
 
 
 class CheckSection(Section):
@@ -209,6 +238,18 @@ class NodeConfig(Section):
     """What the node says of itself."""
     checks: Annotated[tuple[CheckSection, ...], Field(max_length=_MAX_CHECKS)] = ()
     """What has to work before the node says that it serves; none = it always does."""
+    api: ApiSection = ApiSection()
+    """Where the agent is asked and steered."""
+
+    @property
+    def api_socket(self) -> Path:
+        """The agent's unix socket."""
+        return Path(self.api.socket or Path(self.node.state_file).with_suffix(".sock"))
+
+    @property
+    def api_token_file(self) -> Path:
+        """What holds the token for TCP."""
+        return Path(self.api.token_file or self.api_socket.with_suffix(".token"))
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:

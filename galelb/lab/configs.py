@@ -74,6 +74,7 @@ def _node(plan: Plan, host: Host) -> Iterator[str]:
     yield f'name = "{host.name}"'
     yield f"weight = {host.weight}"
     yield f'state_file = "{host.directory / host.name}.host.json"'
+    yield f'stop_file = "{host.directory / host.name}.stopped"'
     yield "\n[[checks]]"
     yield 'name = "http"'
     yield 'type = "http"'

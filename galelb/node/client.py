@@ -21,7 +21,9 @@ from galelb.model import HealthStatus, IPAddress
 from galelb.node.backoff import Backoff
 from galelb.node.health import LocalHealth
 from galelb.node.identity import Identity
+from galelb.node.names import Resolve, connect_tcp, resolve, wait_moved
 from galelb.node.reasons import os_reason
+from galelb.node.standing import Standing
 from galelb.node.wire import GET_CONFIG, REPORT, Advice, Answer, encode_report
 
 __all__ = ["BalancerClient", "Connect", "Prepare", "connect_tcp"]
@@ -39,12 +41,8 @@ _LONGEST_WAIT_S = 5.0
 nodes that it adopts only for one time-out, and they must be back by then."""
 _STEADY_S = 2.0
 """A connection that lived this long was a good one: the next tries are quick again."""
+_GOODBYE_S = 2.0
 _LINK = LinkLimits(keepalive_interval=2.0, keepalive_timeout=3.0, handshake_timeout=3.0)
-
-
-async def connect_tcp(host: str, port: int) -> trio.abc.Stream:
-    """Connect to the first address of `host` that answers; looks the name up each time."""
-    return await trio.open_tcp_stream(host, port, happy_eyeballs_delay=0.25)
 
 
 def _peer(stream: trio.abc.Stream) -> IPAddress | None:
@@ -74,6 +72,7 @@ class BalancerClient:
         prepare: Prepare = _prepare_nothing,
         identity: Identity | None = None,
         backoff: Backoff | None = None,
+        look: Resolve = resolve,
     ) -> None:
         self.name = address.name
         self.answer: Answer | None = None
@@ -82,13 +81,16 @@ class BalancerClient:
         """Notified with every answer and when the connection ends."""
         self.left = False
         """Whether the balancer has answered that it drains this leaving node."""
+        self.standing = Standing()
         self._host, self._port = address.host, address.port
         self._settings = settings
         self._health = health
         self._connect = connect
         self._prepare = prepare
         self._identity = identity
-        self._peer: IPAddress | None = None
+        self._look = look if address.hostname is not None else None
+        self._moved = ""
+        """Why another machine is now to be reported to by this name."""
         self._version = ""
         """Of the advice that was heeded last."""
         self._backoff = backoff or Backoff(most=_LONGEST_WAIT_S)
@@ -120,7 +122,9 @@ class BalancerClient:
             self._lost(reason)
             if trio.current_time() - began >= _STEADY_S:
                 self._backoff.reset()
-            await trio.sleep(self._backoff.next())
+            self.standing.next_try_at = trio.current_time() + self._backoff.next()
+            await trio.sleep_until(self.standing.next_try_at)
+            self.standing.next_try_at = None
 
     async def _session(self) -> str:
         """Use one connection to its end and return why that came."""
@@ -138,7 +142,7 @@ class BalancerClient:
         identity = self._identity
         metadata = identity.metadata() if identity is not None else []
         stream = await self._connect(self._host, self._port)
-        self._peer = _peer(stream)
+        self.standing.peer = _peer(stream)
         if identity is None:
             return Channel(stream, self.name, _LINK)
         secured = await identity.secure(stream, self._host)
@@ -157,6 +161,7 @@ class BalancerClient:
         outcome = ["the balancer ended the stream"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report, call, advice, outcome, nursery.cancel_scope)
+            nursery.start_soon(self._follow, outcome, nursery.cancel_scope)
             await self._listen(channel, call, advice, outcome)
             nursery.cancel_scope.cancel()
         return outcome[0]
@@ -164,7 +169,7 @@ class BalancerClient:
     async def _ask(self, channel: Channel) -> Advice:
         """Ask for advice and heed it. Raises CallError or TooSlowError."""
         with trio.fail_after(_CONFIG_TIMEOUT_S):
-            advice = Advice.decode(await channel.unary(GET_CONFIG, b""), self._peer)
+            advice = Advice.decode(await channel.unary(GET_CONFIG, b""), self.standing.peer)
         await self._prepare(self.name, advice)
         self._version = advice.version
         return advice
@@ -175,16 +180,35 @@ class BalancerClient:
         """Send a report every period, and at once when the node's status changes."""
         try:
             while True:
-                status, message = self._health.status, self._health.message
+                status, message = self._word()
                 await call.send(encode_report(self._settings, status, message))
                 self._said = status
                 self._sent_at = trio.current_time()
                 with trio.CancelScope(deadline=self._next_report(advice)) as self._pause:
-                    while status is self._health.status:
+                    while status is self._word()[0]:
                         await self._health.changed.wait()
         except CallError as error:
             outcome[0] = str(error)
             scope.cancel()
+
+    def _word(self) -> tuple[HealthStatus, str]:
+        """Return what to report to this balancer."""
+        if self._moved:
+            return HealthStatus.SHUTTING_DOWN, self._moved
+        return self._health.status, self._health.message
+
+    async def _follow(self, outcome: list[str], scope: trio.CancelScope) -> None:
+        """Take leave of the machine that answers when its name means another one."""
+        if self._look is None or self.standing.peer is None:
+            return
+        found = await wait_moved(self._host, self.standing.peer, self._look)
+        self._moved = f"{self._host} now means {found}"
+        self._health.changed.notify()
+        with trio.move_on_after(_GOODBYE_S):
+            while not self.left:
+                await self.answered.wait()
+        outcome[0] = self._moved
+        scope.cancel()
 
     async def _listen(
         self, channel: Channel, call: Call, advice: Advice, outcome: list[str]
@@ -210,6 +234,7 @@ class BalancerClient:
     def _take(self, answer: Answer) -> None:
         old, self.answer = self.answer, answer
         self._told = ""
+        self.standing.answered(trio.current_time())
         self.left = self._said is HealthStatus.SHUTTING_DOWN and answer.draining
         if old is None:
             log.info("balancer_connected", balancer=self.name)
@@ -225,6 +250,9 @@ class BalancerClient:
         elif reason != self._told:
             log.warning("balancer_unreachable", balancer=self.name, reason=reason)
         self._told = reason
+        self.standing.failed(reason, trio.current_time())
         self.answer = None
+        self.left = False
+        self._moved = ""
         self._said = None
         self.answered.notify()

@@ -15,6 +15,7 @@ from galelb.model import Interface, IPAddress
 from galelb.node.health import LocalHealth
 from galelb.node.host_needs import Need, mending, missing_sysctls
 from galelb.node.host_record import Book
+from galelb.node.host_state import HostState
 from galelb.node.kernel_tunnels import missing_tunnels, tunnel_devices
 from galelb.node.sysctls import read_sysctl
 from galelb.node.vips import add_vips, remove_vips
@@ -78,6 +79,17 @@ class NodeHost:
     def changed(self) -> bool:
         """Whether anything was changed that `leave` will undo."""
         return bool(self._book.record)
+
+    def state(self) -> HostState:
+        """Return what the machine is set up for."""
+        counts = {} if self._decapsulator is None else self._decapsulator.statistics()
+        return HostState(
+            configure=self._configure,
+            wanted=Wishes.together(self._wanted.values()),
+            record=self._book.record,
+            mend=tuple(sorted(self._said)),
+            unpacked={outcome.name.lower(): count for outcome, count in counts.items()},
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take over what an agent that crashed left, then look after the machine."""

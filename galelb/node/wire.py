@@ -25,6 +25,8 @@ __all__ = [
     "Answer",
     "Setup",
     "encode_report",
+    "load",
+    "node_name",
 ]
 
 # Kinds of set-up, see health.proto.
@@ -118,14 +120,24 @@ class Answer:
         return self.status == Status.SHUTTING_DOWN
 
 
+def node_name(settings: NodeSettings) -> str:
+    """Return the node's name in its reports."""
+    return settings.name or os.uname().nodename[:63]
+
+
+def load() -> float:
+    """Return the runnable tasks per processor, as of the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 def encode_report(settings: NodeSettings, status: Status, message: str) -> bytes:
     """Return a report as a message."""
     wire = HealthStatus(
         status=int(status),
         message=message[:200],
-        name=settings.name or os.uname().nodename[:63],
+        name=node_name(settings),
         weight=settings.weight,
-        load=os.getloadavg()[0] / (os.cpu_count() or 1),
+        load=load(),
         services=settings.services,
     )
     return bytes(wire.SerializeToString())

@@ -83,8 +83,11 @@ def test_nodes_report_to_every_address_of_every_balancer() -> None:
     assert ["10.113.0.11", "fd00:113::11", "10.113.0.12", "fd00:113::12"] == [
         entry["ip"] for entry in config["load_balancer"]["addresses"]
     ]
-    record = str(RUN / "t" / "node3.host.json")
-    assert {"name": "node3", "weight": 3, "state_file": record} == config["node"]
+    files = {
+        "state_file": str(RUN / "t" / "node3.host.json"),
+        "stop_file": str(RUN / "t" / "node3.stopped"),
+    }
+    assert {"name": "node3", "weight": 3} | files == config["node"]
 
 
 def test_nodes_that_answer_directly_are_on_both_networks() -> None:

@@ -121,8 +121,10 @@ def make_balancer():
 
 
 @pytest.fixture
-def make_config():
-    return config
+def make_config(tmp_path):
+    """config(), whose files are the test's own."""
+    files = {"state_file": str(tmp_path / "node.json"), "stop_file": str(tmp_path / "stopped")}
+    return lambda hosts, checks=(), **node: config(hosts, checks, **files | node)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def watch(nursery, health):
     return seen
 
 
-def test_without_checks_a_node_serves():
+async def test_without_checks_a_node_serves():
     health = LocalHealth(())
 
     assert (HealthStatus.SERVING, "") == (health.status, health.message)
@@ -55,7 +55,7 @@ async def test_nothing_is_known_before_every_check_had_its_outcome(nursery, auto
     assert (HealthStatus.NOT_SERVING, "b: refused") == (health.status, health.message)
 
 
-def test_one_failing_check_is_enough_not_to_serve():
+async def test_one_failing_check_is_enough_not_to_serve():
     health = LocalHealth([check("a"), check("b")])
     health.passed("a")
     health.failed("b", "refused")
@@ -63,7 +63,7 @@ def test_one_failing_check_is_enough_not_to_serve():
     assert HealthStatus.NOT_SERVING == health.status
 
 
-def test_fall_and_rise():
+async def test_fall_and_rise():
     health = LocalHealth([check(rise=2, fall=3)])
     outcomes = "ppffpfffpfpp"
     seen = ""
@@ -77,7 +77,7 @@ def test_fall_and_rise():
     assert "nSSSSSSnnnnS" == seen
 
 
-def test_the_first_outcome_counts_at_once_when_it_is_bad():
+async def test_the_first_outcome_counts_at_once_when_it_is_bad():
     health = LocalHealth([check(fall=5)])
     health.failed("web", "refused")
 
@@ -99,7 +99,7 @@ async def test_changes_are_told_once(nursery, autojump_clock):
     nursery.cancel_scope.cancel()
 
 
-def test_leaving_outdoes_everything():
+async def test_leaving_outdoes_everything():
     health = LocalHealth([check()])
     health.leave()
     health.passed("web")

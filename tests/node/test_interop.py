@@ -100,6 +100,8 @@ async def test_the_command_leaves_on_a_signal(balancer, nursery, tmp_path, numbe
         addresses = [ {{ hostname = "localhost", port = {balancer.port} }} ]
         [node]
         name = "web"
+        state_file = "{tmp_path}/node.json"
+        stop_file = "{tmp_path}/stopped"
         """
     )
     run = functools.partial(
