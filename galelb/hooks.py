@@ -78,12 +78,13 @@ class HookSpecs:
 
     @hookspec(firstresult=True)
     def galelb_build_table(
-        self, service: Service, nodes: Sequence[tuple[str, int]], size: int, seed: int
+        self, service: Service, nodes: Sequence[tuple[str, float]], size: int, seed: int
     ) -> Sequence[int] | None:
         """Return the lookup table of a service: `size` positions in `nodes`, or None.
 
-        `nodes` holds (address, weight) pairs. The core's default asks the service's
-        scheduler. Runs in a worker thread.
+        `nodes` holds (address, weight) pairs; weights are above 0, and not whole while nodes
+        start slowly or are busy. The core's default asks the service's scheduler. Runs in a
+        worker thread.
         """
 
     @hookspec(firstresult=True)

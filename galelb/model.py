@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from ipaddress import IPv4Address, IPv6Address
 
 import attrs
@@ -25,6 +26,7 @@ __all__ = [
     "Protocol",
     "Service",
     "XdpMode",
+    "shared_weight",
 ]
 
 IPAddress = IPv4Address | IPv6Address
@@ -89,6 +91,8 @@ class HealthReport:
     message: str = ""
     name: str = ""
     weight: int | None = None
+    load: float | None = None
+    """Runnable tasks per CPU; None = it says nothing about that."""
     service: str = ""
 
 
@@ -130,11 +134,22 @@ class NodeRecord:
     """Why it is in this state, for people."""
     neighbour: str | None = None
     """MAC address of its next hop; None while unresolved."""
+    start_share: int = 100
+    """Percent of its weight that its slow start has reached."""
+    load_share: int = 100
+    """Percent of its weight that its load leaves it; the operator's weight overrules it."""
 
     @property
     def weight(self) -> int:
-        """The weight in force: the operator's, else the node's own."""
+        """The weight that it shall have: the operator's, else the node's own."""
         return self.node.weight if self.operator_weight is None else self.operator_weight
+
+    @property
+    def effective_weight(self) -> float:
+        """What of its weight counts now: 0 while it drains, less while it starts or is busy."""
+        if self.draining:
+            return 0
+        return shared_weight(self.weight, self.start_share, self.load_share)
 
     @property
     def takes_new_flows(self) -> bool:
@@ -145,6 +160,16 @@ class NodeRecord:
             and self.neighbour is not None
             and self.weight > 0
         )
+
+
+def shared_weight(weight: int, *shares: int) -> float:
+    """Return a weight after these shares, each in percent; whole when all of them are full.
+
+    Every balancer of a group gets the same number from the same words.
+    """
+    if all(share == 100 for share in shares):
+        return weight
+    return weight * math.prod(shares) / 100 ** len(shares)
 
 
 @attrs.frozen(kw_only=True)

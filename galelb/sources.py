@@ -96,11 +96,13 @@ class Scheduler(abc.ABC):
         self.options = options
 
     @abc.abstractmethod
-    def build(self, nodes: Sequence[tuple[str, int]], size: int, seed: int) -> list[int]:
+    def build(self, nodes: Sequence[tuple[str, float]], size: int, seed: int) -> list[int]:
         """Return `size` slots, each a position in `nodes` ((address, weight > 0) pairs).
 
-        The order of `nodes` must not matter for which address a slot names. Runs in a
-        worker thread.
+        Weights are whole unless a node is starting slowly, or has less because it is busy. What
+        a slot names should depend on other nodes' weights as little as can be: every change of
+        one moves flows. The order of `nodes` must not matter for which address a slot names.
+        Runs in a worker thread.
         """
 
 

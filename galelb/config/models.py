@@ -20,6 +20,7 @@ from galelb.config.types import (
     Port,
     VipAddress,
     at_least,
+    at_most,
     blacklist_limit,
     matches,
     prime,
@@ -81,6 +82,8 @@ class PrivateInterfaceSection(Section):
     """TCP port that nodes connect to."""
     api_port: Port = 5555
     """TCP port of the API."""
+    api_token_reads: bool = False
+    """Whether reading the API over TCP needs the token, as changes do."""
     load_balancer_port: Port = 9090
     """Port that other balancers connect to (synchronisation)."""
     net_interface_private: InterfaceName
@@ -107,6 +110,10 @@ class NodeHealthSection(Section):
     """Falls before a node is ignored for a while; -1 turns that off."""
     black_list_expiry: Annotated[Duration, at_least("1s")] = 300.0
     """How long a node is ignored."""
+    slow_start: Annotated[Duration, at_most("24h")] = 0.0
+    """How long the share of a node that returns grows from a little to all of it; 0s = at once."""
+    load_weight: bool = False
+    """Whether nodes with more runnable tasks than CPUs get a smaller share (40 % or more)."""
     sources: Annotated[tuple[PluginName, ...], Field(max_length=16)] = ("health_grpc",)
     """Plugins that learn the health of nodes; empty when all nodes are static."""
 

@@ -25,6 +25,7 @@ __all__ = [
     "Port",
     "VipAddress",
     "at_least",
+    "at_most",
     "blacklist_limit",
     "matches",
     "prime",
@@ -116,6 +117,18 @@ def at_least(text: str) -> AfterValidator:
     def check(value: float) -> float:
         if value < seconds:
             raise ValueError(f"must be at least {text}")
+        return value
+
+    return AfterValidator(check)
+
+
+def at_most(text: str) -> AfterValidator:
+    """Return a validator that refuses durations longer than `text`."""
+    seconds = parse_duration(text)
+
+    def check(value: float) -> float:
+        if value > seconds:
+            raise ValueError(f"must be at most {text}")
         return value
 
     return AfterValidator(check)

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from galelb.errors import GaleError
+from galelb.health.weights import FULL
 from galelb.model import HealthReport, HealthStatus, IPAddress, Node, NodeRecord, NodeState
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class NodeDesk:
 
 
 def _log(old: NodeRecord | None, new: NodeRecord) -> None:
-    """Log what an operator wants to know: states, drains, weights, neighbours."""
+    """Log what an operator wants to know: states, drains, weights, shares, neighbours."""
     facts = {"node": str(new.node.address), "state": new.state.value, "reason": new.reason}
     if old is None:
         log.info("node_joined", **facts)
@@ -154,5 +155,9 @@ def _log(old: NodeRecord | None, new: NodeRecord) -> None:
         log.info("node_draining", node=facts["node"], draining=new.draining)
     elif old.weight != new.weight:
         log.info("node_weight", node=facts["node"], old=old.weight, weight=new.weight)
+    elif old.load_share != new.load_share:
+        log.info("node_load_share", node=facts["node"], percent=new.load_share)
+    elif old.start_share < FULL == new.start_share:
+        log.info("node_slow_start_over", node=facts["node"])
     elif old.neighbour != new.neighbour:
         log.info("node_neighbour", node=facts["node"], mac=new.neighbour)

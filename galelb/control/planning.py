@@ -7,7 +7,8 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from galelb.abi import NO_TABLE, NodeFlag
-from galelb.model import IPAddress, NodeRecord, NodeState, Service
+from galelb.health.weights import coarse
+from galelb.model import IPAddress, NodeRecord, NodeState, Service, shared_weight
 from galelb.packing import address_words, network_port
 from galelb.services import accepts
 
@@ -73,14 +74,32 @@ def eligible_nodes(
     unroutable: Container[IPAddress],
     *,
     any_family: bool = False,
-) -> tuple[tuple[str, int], ...]:
-    """Return (address, weight) of the nodes that the service's table shall name, sorted."""
+    stateful: bool = True,
+) -> tuple[tuple[str, float], ...]:
+    """Return (address, weight) of the nodes that the service's table shall name, sorted.
+
+    Where the forwarder is not `stateful` every change of a table moves live connections, so slow
+    starts take fewer and larger steps there.
+    """
+    found = [
+        record
+        for record in records
+        if record.takes_new_flows
+        and accepts(service, record.node.address, any_family=any_family)
+        and record.node.address not in unroutable
+    ]
+    shares = [_shares(record, stateful=stateful) for record in found]
+    if len(set(shares)) == 1:
+        # All of them less is the same as all of them whole, and needs no other table.
+        shares = [()] * len(found)
     return tuple(
         sorted(
-            (str(record.node.address), record.weight)
-            for record in records
-            if record.takes_new_flows
-            and accepts(service, record.node.address, any_family=any_family)
-            and record.node.address not in unroutable
+            (str(record.node.address), shared_weight(record.weight, *share))
+            for record, share in zip(found, shares, strict=True)
         )
     )
+
+
+def _shares(record: NodeRecord, *, stateful: bool) -> tuple[int, ...]:
+    start = record.start_share
+    return start if stateful else coarse(start), record.load_share

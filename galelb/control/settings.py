@@ -23,6 +23,8 @@ def health_settings(config: BalancerConfig) -> HealthSettings:
         checks_timeout=section.checks_timeout,
         black_list_after_fails=section.black_list_after_fails,
         black_list_expiry=section.black_list_expiry,
+        slow_start=section.slow_start,
+        load_weight=section.load_weight,
     )
 
 

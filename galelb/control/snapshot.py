@@ -15,7 +15,7 @@ from galelb.model import IPAddress, NodeRecord
 
 __all__ = ["Refused", "Snapshot", "Targets", "refused_by_all", "table_targets"]
 
-Targets = Mapping[int, tuple[tuple[str, int], ...]]
+Targets = Mapping[int, tuple[tuple[str, float], ...]]
 """(address, weight) of the nodes that each service's table shall name, sorted."""
 Refused = Mapping[str, Mapping[IPAddress, str]]
 """The nodes that each forwarder cannot reach, and why."""
@@ -86,14 +86,17 @@ def table_targets(
 
     `waiting` are nodes that no service can have yet.
     """
-    made: dict[tuple[Any, ...], tuple[tuple[str, int], ...]] = {}
+    made: dict[tuple[Any, ...], tuple[tuple[str, float], ...]] = {}
     targets = {}
     records = [record for record in now.records if record.node.address not in waiting]
     for service_id, service in served.services.items():
-        any_family = served.forwarders[service.forwarder].any_family
+        forwarder = served.forwarders[service.forwarder]
+        any_family, stateful = forwarder.any_family, forwarder.stateful
         unroutable = refused.get(service.forwarder, {})
         key = (service.vip.version, service.nodes, any_family, service.forwarder)
         if key not in made:
-            made[key] = eligible_nodes(service, records, unroutable, any_family=any_family)
+            made[key] = eligible_nodes(
+                service, records, unroutable, any_family=any_family, stateful=stateful
+            )
         targets[service_id] = made[key]
     return targets

@@ -28,7 +28,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 _pool = _descriptor_pool.DescriptorPool()
 _pool.AddSerializedFile(google_dot_protobuf_dot_empty__pb2.DESCRIPTOR.serialized_pb)
-DESCRIPTOR = _pool.AddSerializedFile(b'\n\x18galelb/grpc/health.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xc8\x01\n\x0cHealthStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x64 \x01(\t\x12\x13\n\x06weight\x18\x65 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04load\x18\x66 \x01(\x02\x12\x11\n\taddresses\x18g \x03(\t\x12\x10\n\x08services\x18h \x03(\t\x12\r\n\x05state\x18i \x01(\t\x12\x16\n\x0e\x63onfig_version\x18j \x01(\tB\t\n\x07_weight\"\xb5\x01\n\x0e\x43onfigResponse\x12\x1d\n\x15\x63hecks_before_routing\x18\x01 \x01(\r\x12\x1c\n\x14health_check_timeout\x18\x02 \x01(\x03\x12\x1e\n\x16\x62lack_list_after_fails\x18\x03 \x01(\x03\x12\x19\n\x11\x62lack_list_expiry\x18\x04 \x01(\x03\x12\x1a\n\x06setups\x18\x64 \x03(\x0b\x32\n.NodeSetup\x12\x0f\n\x07version\x18\x65 \x01(\t\"4\n\tNodeSetup\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03vip\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r2}\n\rLBNodeManager\x12\x34\n\tGetConfig\x12\x16.google.protobuf.Empty\x1a\x0f.ConfigResponse\x12\x36\n\x12ReportHealthStatus\x12\r.HealthStatus\x1a\r.HealthStatus(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _pool.AddSerializedFile(b'\n\x18galelb/grpc/health.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xd6\x01\n\x0cHealthStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x64 \x01(\t\x12\x13\n\x06weight\x18\x65 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04load\x18\x66 \x01(\x02H\x01\x88\x01\x01\x12\x11\n\taddresses\x18g \x03(\t\x12\x10\n\x08services\x18h \x03(\t\x12\r\n\x05state\x18i \x01(\t\x12\x16\n\x0e\x63onfig_version\x18j \x01(\tB\t\n\x07_weightB\x07\n\x05_load\"\xb5\x01\n\x0e\x43onfigResponse\x12\x1d\n\x15\x63hecks_before_routing\x18\x01 \x01(\r\x12\x1c\n\x14health_check_timeout\x18\x02 \x01(\x03\x12\x1e\n\x16\x62lack_list_after_fails\x18\x03 \x01(\x03\x12\x19\n\x11\x62lack_list_expiry\x18\x04 \x01(\x03\x12\x1a\n\x06setups\x18\x64 \x03(\x0b\x32\n.NodeSetup\x12\x0f\n\x07version\x18\x65 \x01(\t\"4\n\tNodeSetup\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03vip\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r2}\n\rLBNodeManager\x12\x34\n\tGetConfig\x12\x16.google.protobuf.Empty\x1a\x0f.ConfigResponse\x12\x36\n\x12ReportHealthStatus\x12\r.HealthStatus\x1a\r.HealthStatus(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'galelb.grpc.health_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HEALTHSTATUS']._serialized_start=58
-  _globals['_HEALTHSTATUS']._serialized_end=258
-  _globals['_CONFIGRESPONSE']._serialized_start=261
-  _globals['_CONFIGRESPONSE']._serialized_end=442
-  _globals['_NODESETUP']._serialized_start=444
-  _globals['_NODESETUP']._serialized_end=496
-  _globals['_LBNODEMANAGER']._serialized_start=498
-  _globals['_LBNODEMANAGER']._serialized_end=623
+  _globals['_HEALTHSTATUS']._serialized_end=272
+  _globals['_CONFIGRESPONSE']._serialized_start=275
+  _globals['_CONFIGRESPONSE']._serialized_end=456
+  _globals['_NODESETUP']._serialized_start=458
+  _globals['_NODESETUP']._serialized_end=510
+  _globals['_LBNODEMANAGER']._serialized_start=512
+  _globals['_LBNODEMANAGER']._serialized_end=637
 # @@protoc_insertion_point(module_scope)

@@ -27,28 +27,19 @@ source and node. It can only bar a node, and so needs no time-out:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
-from galelb.health.voices import MAX_TEXT, Check, Voice, check_word, plain_text, voice_word
+from galelb.health.settings import HealthSettings
+from galelb.health.voices import MAX_TEXT, Check, Voice, announced_weight, plain_text, words
+from galelb.health.weights import FULL, MAX_WEIGHT, LoadShare, SlowStart
 from galelb.model import HealthReport, HealthStatus, HealthWord, Node, NodeRecord, NodeState
 
 __all__ = ["MAX_TEXT", "MAX_VOICES", "HealthSettings", "NodeMachine", "plain_text"]
 
 MAX_VOICES = 16
 """Per node; the stalest is forgotten for a new one, so a babbling node costs only itself."""
-
-
-@attrs.frozen(kw_only=True)
-class HealthSettings:
-    """`[node_health]` of the configuration; durations in seconds."""
-
-    checks_before_routing: int = 3
-    checks_timeout: float = 5.0
-    black_list_after_fails: int = 5
-    """-1 turns the black list off."""
-    black_list_expiry: float = 300.0
 
 
 @attrs.define(kw_only=True)
@@ -74,6 +65,12 @@ class NodeMachine:
     voices: dict[tuple[str, str], Voice] = attrs.Factory(dict)
     checks: dict[str, Check] = attrs.Factory(dict)
     """By source; with those that have not spoken yet."""
+    configured_weight: int = 1
+    """What it weighs while it announces nothing."""
+    start: SlowStart = attrs.Factory(SlowStart)
+    load: LoadShare = attrs.Factory(LoadShare)
+    others_warm: Callable[[float], bool] = attrs.field(default=lambda _: True, eq=False)
+    """Whether another node has had flows for a while, and can carry what a slow start spares."""
 
     def record(self) -> NodeRecord:
         """Return the node as others see it."""
@@ -86,7 +83,24 @@ class NodeMachine:
             reports=self.reports,
             reason=self._full_reason(),
             neighbour=self.neighbour,
+            start_share=self.start.share,
+            load_share=self.load_share,
         )
+
+    @property
+    def load_share(self) -> int:
+        """Percent of the weight that the load leaves; the operator's word is not questioned."""
+        heeded = self.settings.load_weight and self.operator_weight is None
+        return self.load.share if heeded else FULL
+
+    @property
+    def weight_from(self) -> str:
+        """Whose word the weight is: the operator's wins over the node's, that over the config's."""
+        if self.operator_weight is not None:
+            return "operator"
+        if announced_weight(self.voices.values()) is not None:
+            return "node"
+        return "config" if self.node.static else "default"
 
     @property
     def reports(self) -> int:
@@ -109,6 +123,11 @@ class NodeMachine:
         voice.status = report.status
         voice.message = plain_text(report.message)
         voice.heard_at = now
+        if report.weight is not None:
+            voice.weight = report.weight
+        self._weigh()
+        if report.load is not None:
+            self.load.hear(report.load, now)
         self.adopted_until = None
         self.carried = 0
         statuses = {v.status for v in self.voices.values()}
@@ -148,6 +167,18 @@ class NodeMachine:
         if mine:
             self._judge(now, plain_text(reason) or "connection closed")
 
+    def drain(self, on: bool, now: float) -> None:
+        """Let the operator start or end draining; ending overrules an announced shutdown, too."""
+        self.operator_draining = on
+        self.announced = self.announced and on
+        self._begin_to_serve(now)
+
+    def set_weight(self, weight: int | None) -> None:
+        """Let the operator set a weight, which holds at once, or None to follow the node again."""
+        self.operator_weight = weight
+        if weight is not None:
+            self.start.finish()
+
     def unused(self, source: str, now: float) -> None:
         """Forget what `source` said: the operator does without it, which blames no node."""
         mine = [key for key in self.voices if key[0] == source]
@@ -162,9 +193,7 @@ class NodeMachine:
 
     def words(self, now: float) -> tuple[HealthWord, ...]:
         """Return the last word of every source, in the order in which they began to speak."""
-        said = [voice_word(key, voice, now) for key, voice in self.voices.items()]
-        found = [check_word(source, check, now) for source, check in self.checks.items()]
-        return (*said, *found)
+        return words(self.voices, self.checks, now)
 
     def deadline(self) -> float | None:
         """Return when `advance` has something to do next, or None."""
@@ -185,12 +214,21 @@ class NodeMachine:
     def make_static(self, node: Node, now: float) -> None:
         """Turn into a configured node: routable at once, without reports."""
         self.node = node
+        self.configured_weight = node.weight
+        self._weigh()
         self.failures = 0
         self.adopted_until = None
         self.carried = 0
         if self.state is NodeState.BLACKLISTED:
             self._enter(NodeState.DOWN, "", now)
         self._judge(now, "")
+
+    def _weigh(self) -> None:
+        """Let the node's word on its weight win over the configuration's."""
+        said = announced_weight(self.voices.values())
+        own = self.configured_weight if said is None else min(max(said, 0), MAX_WEIGHT)
+        if own != self.node.weight:
+            self.node = attrs.evolve(self.node, weight=own)
 
     # the rules
 
@@ -263,7 +301,16 @@ class NodeMachine:
         if state is not self.state:
             self.state = state
             self.since = now
+            self.start.reset()
+            self.load.reset(now)
+            self._begin_to_serve(now)
         self.reason = reason
+
+    def _begin_to_serve(self, now: float) -> None:
+        """Begin the slow start of a node that may get flows, if it was without them before."""
+        if self.state is NodeState.ROUTABLE and not (self.operator_draining or self.announced):
+            slowly = self.settings.slow_start > 0 and self.others_warm(now)
+            self.start.begin(now, slowly=slowly)
 
     # what happens by itself
 
@@ -279,10 +326,13 @@ class NodeMachine:
             yield self.since + settings.checks_timeout
         elif self.state is NodeState.ROUTABLE and self.failures:
             yield self.since + settings.black_list_expiry
+        if (due := self.start.due(settings.slow_start)) is not None:
+            yield due
 
     def _expire(self, at: float) -> None:
         """Do what is due at `at`; always removes at least one deadline."""
         settings = self.settings
+        self.start.grow(at, settings.slow_start)
         if self.state is NodeState.BLACKLISTED and self._black_list_end() <= at:
             self._leave_black_list(at)
             return

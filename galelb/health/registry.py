@@ -8,6 +8,7 @@ the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -16,11 +17,10 @@ from galelb.errors import GaleError
 from galelb.health.deadlines import Deadlines
 from galelb.health.machine import HealthSettings, NodeMachine, plain_text
 from galelb.health.snapshot import adopt, describe
+from galelb.health.weights import MAX_WEIGHT
 from galelb.model import HealthReport, HealthWord, IPAddress, Node, NodeRecord, NodeState
 
 __all__ = ["MAX_WEIGHT", "HealthSettings", "NoSuchNodeError", "NodeHealth", "TooManyNodesError"]
-
-MAX_WEIGHT = 65_535
 
 
 class TooManyNodesError(GaleError):
@@ -132,8 +132,7 @@ class NodeHealth:
             NoSuchNodeError: the node is unknown.
         """
         machine = self._known(address, now)
-        machine.operator_draining = on
-        machine.announced = machine.announced and on
+        machine.drain(on, self._now)
         return machine.record()
 
     def set_weight(self, address: IPAddress, weight: int | None, now: float) -> NodeRecord:
@@ -146,7 +145,7 @@ class NodeHealth:
         if weight is not None and not 0 <= weight <= MAX_WEIGHT:
             raise GaleError(f"node {address}: weight {weight}: must be from 0 to {MAX_WEIGHT}")
         machine = self._known(address, now)
-        machine.operator_weight = weight
+        machine.set_weight(weight)
         return machine.record()
 
     def remove(self, address: IPAddress, now: float) -> NodeRecord:
@@ -201,6 +200,16 @@ class NodeHealth:
         machine = self._machines.get(address)
         return () if machine is None else machine.words(max(self._now, now))
 
+    def load(self, address: IPAddress) -> float | None:
+        """Return runnable tasks per CPU of a node, smoothed; None = it does not say."""
+        machine = self._machines.get(address)
+        return None if machine is None else machine.load.smooth
+
+    def weight_from(self, address: IPAddress) -> str:
+        """Return whose word its weight is: operator, node, config, or default."""
+        machine = self._machines.get(address)
+        return "default" if machine is None else machine.weight_from
+
     def take_changes(self) -> list[tuple[NodeRecord | None, NodeRecord]]:
         """Return (old, new) of each node that differs since the last call; old None = new node.
 
@@ -249,7 +258,7 @@ class NodeHealth:
             else:
                 self._note(machine.node.address, None)
                 machine.expect(self._checkers, self._now)
-                self._machines[machine.node.address] = machine
+                self._take_in(machine)
         return tuple(problems)
 
     def renew_adoption(self, now: float) -> None:
@@ -298,8 +307,23 @@ class NodeHealth:
         self._note(node.address, None)
         machine = NodeMachine(settings=self._settings, node=node, since=self._now)
         machine.expect(self._checkers, self._now)
-        self._machines[node.address] = machine
+        self._take_in(machine)
         return machine
+
+    def _take_in(self, machine: NodeMachine) -> None:
+        address = machine.node.address
+        machine.others_warm = partial(self._others_warm, address)
+        self._machines[address] = machine
+
+    def _others_warm(self, address: IPAddress, now: float) -> bool:
+        """Return whether a node beside this one has had flows for as long as a slow start."""
+        return any(
+            machine.state is NodeState.ROUTABLE
+            and not (machine.operator_draining or machine.announced)
+            and machine.start.warm(now, self._settings.slow_start)
+            for other, machine in self._machines.items()
+            if other != address
+        )
 
     def _make_room(self, newcomer: IPAddress) -> None:
         """Forget the node that has been down longest, if long enough and nobody cares."""
@@ -359,8 +383,7 @@ class NodeHealth:
 
 
 def _renewed(node: Node, report: HealthReport) -> Node:
-    """Return the node with what it announced about itself."""
-    if report.name in ("", node.name) and report.weight in (None, node.weight):
+    """Return the node with the name that it announced."""
+    if report.name in ("", node.name):
         return node  # as almost always
-    weight = node.weight if report.weight is None else min(max(report.weight, 0), MAX_WEIGHT)
-    return attrs.evolve(node, name=plain_text(report.name) or node.name, weight=weight)
+    return attrs.evolve(node, name=plain_text(report.name) or node.name)

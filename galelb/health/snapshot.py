@@ -8,9 +8,12 @@ from ipaddress import ip_address
 from typing import Any
 
 from galelb.health.machine import HealthSettings, NodeMachine
+from galelb.health.weights import FULL
 from galelb.model import Node, NodeState
 
 __all__ = ["adopt", "describe"]
+
+_LONG_S = 1e6
 
 
 def describe(machine: NodeMachine, now: float) -> dict[str, Any]:
@@ -29,7 +32,14 @@ def describe(machine: NodeMachine, now: float) -> dict[str, Any]:
         "failures": machine.failures,
         "reports": machine.reports,
         "neighbour": machine.neighbour,
+        "serving_age_s": _age(machine.start.since, now),
+        "start_share": machine.start.share,
+        "load_share": machine.load.share,
     }
+
+
+def _age(since: float | None, now: float) -> float | None:
+    return None if since is None else max(0.0, now - since)
 
 
 def adopt(entry: Mapping[str, Any], settings: HealthSettings, now: float) -> NodeMachine:
@@ -42,7 +52,7 @@ def adopt(entry: Mapping[str, Any], settings: HealthSettings, now: float) -> Nod
     if not isinstance(own, int) or not isinstance(weight, int | None):
         raise TypeError("weights must be whole numbers")
     state = NodeState(entry["state"])
-    return NodeMachine(
+    machine = NodeMachine(
         settings=settings,
         node=Node(
             address=ip_address(str(entry["address"])),
@@ -61,6 +71,16 @@ def adopt(entry: Mapping[str, Any], settings: HealthSettings, now: float) -> Nod
         adopted_until=now + settings.checks_timeout,
         carried=max(0, int(entry["reports"])) if state is NodeState.PROBATION else 0,
     )
+    _resume_shares(machine, entry, now)
+    return machine
+
+
+def _resume_shares(machine: NodeMachine, entry: Mapping[str, Any], now: float) -> None:
+    """Go on with a slow start as if no time had passed; versions before had none."""
+    age = entry.get("serving_age_s", _LONG_S)
+    since = None if age is None else now - max(0.0, float(age))
+    machine.start.resume(since, int(entry.get("start_share", FULL)))
+    machine.load.resume(int(entry.get("load_share", FULL)), now)
 
 
 def _text(value: Any) -> str | None:

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import attrs
 
 from galelb.model import HealthStatus, HealthWord
 
-__all__ = ["MAX_TEXT", "Check", "Voice", "check_word", "plain_text", "voice_word"]
+__all__ = [
+    "MAX_TEXT",
+    "Check",
+    "Voice",
+    "announced_weight",
+    "plain_text",
+]
 
 MAX_TEXT = 200
 """Characters kept of a text that a node sent."""
@@ -22,6 +30,8 @@ class Voice:
     streak: int = 0
     """Serving reports in a row."""
     message: str = ""
+    weight: int | None = None
+    """What it said that the node weighs."""
 
 
 @attrs.define(kw_only=True)
@@ -34,6 +44,12 @@ class Check:
     message: str = ""
 
 
+def announced_weight(voices: Iterable[Voice]) -> int | None:
+    """Return what a node last said that it weighs; None = it says nothing about that."""
+    said = [voice for voice in voices if voice.weight is not None]
+    return max(said, key=lambda voice: voice.heard_at).weight if said else None
+
+
 def plain_text(text: str) -> str:
     """Return foreign text made safe to print: one line, printable, bounded."""
     if not text:
@@ -42,8 +58,16 @@ def plain_text(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in line)[:MAX_TEXT]
 
 
-def voice_word(key: tuple[str, str], voice: Voice, now: float) -> HealthWord:
-    """Return what a voice said, for people; `key` is its (source, service)."""
+def words(
+    voices: Mapping[tuple[str, str], Voice], checks: Mapping[str, Check], now: float
+) -> tuple[HealthWord, ...]:
+    """Return what all of them said last, for people."""
+    said = [_voice_word(key, voice, now) for key, voice in voices.items()]
+    found = [_check_word(source, check, now) for source, check in checks.items()]
+    return (*said, *found)
+
+
+def _voice_word(key: tuple[str, str], voice: Voice, now: float) -> HealthWord:
     return HealthWord(
         source=key[0],
         service=key[1],
@@ -53,8 +77,7 @@ def voice_word(key: tuple[str, str], voice: Voice, now: float) -> HealthWord:
     )
 
 
-def check_word(source: str, check: Check, now: float) -> HealthWord:
-    """Return what a check found, for people."""
+def _check_word(source: str, check: Check, now: float) -> HealthWord:
     return HealthWord(
         source=source,
         word=_FINDINGS[check.passed],

@@ -27,7 +27,7 @@ class CoreDefaults:
 
     @hookimpl(trylast=True)
     def galelb_build_table(
-        self, service: Service, nodes: Sequence[tuple[str, int]], size: int, seed: int
+        self, service: Service, nodes: Sequence[tuple[str, float]], size: int, seed: int
     ) -> Sequence[int]:
         """Ask the service's scheduler."""
         return self.schedulers[service.scheduler].build(nodes, size, seed)

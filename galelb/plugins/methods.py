@@ -22,7 +22,7 @@ class HookMethods:
     # decide
 
     def build_table(
-        self, service: Service, nodes: Sequence[tuple[str, int]], size: int, seed: int
+        self, service: Service, nodes: Sequence[tuple[str, float]], size: int, seed: int
     ) -> Sequence[int]:
         """Return a lookup table: `size` positions in `nodes`. Call it in a worker thread.
 

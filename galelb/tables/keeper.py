@@ -37,7 +37,7 @@ class TableSettings:
     """What tells each scheduler's tables from others: its name and options; just its name when
     it is not in here."""
 
-    def spec(self, scheduler: str, nodes: Sequence[tuple[str, int]]) -> TableSpec:
+    def spec(self, scheduler: str, nodes: Sequence[tuple[str, float]]) -> TableSpec:
         """Return what decides the table of these nodes."""
         described = self.schedulers.get(scheduler, scheduler)
         return TableSpec(nodes=nodes, size=self.size, seed=self.seed, scheduler=described)
@@ -102,7 +102,7 @@ class TableKeeper:
         self,
         service_id: int,
         service: Service,
-        nodes: Sequence[tuple[str, int]],
+        nodes: Sequence[tuple[str, float]],
         index_of: Mapping[str, int],
     ) -> bool:
         """Bring a service's table up to date; return whether it changed.
@@ -123,8 +123,8 @@ class TableKeeper:
         return True
 
     def _as_many_as_fit(
-        self, service: Service, nodes: Sequence[tuple[str, int]]
-    ) -> tuple[tuple[str, int], ...]:
+        self, service: Service, nodes: Sequence[tuple[str, float]]
+    ) -> tuple[tuple[str, float], ...]:
         """Return the nodes, sorted; a node without a slot must not cost the others theirs."""
         if len(nodes) > self.settings.size:
             log.error(

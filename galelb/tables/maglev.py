@@ -30,17 +30,17 @@ class Maglev(Scheduler):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options if options is not None else Options())
 
-    def build(self, nodes: Sequence[tuple[str, int]], size: int, seed: int) -> list[int]:
+    def build(self, nodes: Sequence[tuple[str, float]], size: int, seed: int) -> list[int]:
         """Return `size` slots, each a position in `nodes`; see `build_table`."""
         return build_table(nodes, size, seed)
 
 
-def build_table(nodes: Sequence[tuple[str, int]], size: int, seed: int) -> list[int]:
+def build_table(nodes: Sequence[tuple[str, float]], size: int, seed: int) -> list[int]:
     """Return the table: `size` slots, each a position in `nodes` ((address, weight) pairs).
 
     The address that a slot names depends on the set of pairs, `size` and `seed` only. Raises
-    ValueError for no nodes, more nodes than slots, a weight below 1, an address given twice, or
-    a size that is not prime (a permutation would miss slots).
+    ValueError for no nodes, more nodes than slots, a weight that is not above 0, an address
+    given twice, or a size that is not prime (a permutation would miss slots).
     """
     _check(nodes, size)
     starts = [_permutation(address, size, seed) for address, _ in nodes]
@@ -62,7 +62,7 @@ def build_table(nodes: Sequence[tuple[str, int]], size: int, seed: int) -> list[
     return table
 
 
-def _check(nodes: Sequence[tuple[str, int]], size: int) -> None:
+def _check(nodes: Sequence[tuple[str, float]], size: int) -> None:
     if not nodes:
         raise ValueError("a lookup table needs at least one node")
     if size < 2 or any(size % n == 0 for n in range(2, int(size**0.5) + 1)):
@@ -71,8 +71,8 @@ def _check(nodes: Sequence[tuple[str, int]], size: int) -> None:
         raise ValueError(f"{len(nodes)} nodes do not fit in a table of {size} slots")
     if len({address for address, _ in nodes}) != len(nodes):
         raise ValueError("an address is given twice")
-    if any(weight < 1 for _, weight in nodes):
-        raise ValueError("weights must be 1 or more; leave out nodes without weight")
+    if not all(0 < weight < float("inf") for _, weight in nodes):
+        raise ValueError("weights must be above 0; leave out nodes without weight")
 
 
 def _permutation(address: str, size: int, seed: int) -> tuple[int, int]:
@@ -83,7 +83,7 @@ def _permutation(address: str, size: int, seed: int) -> tuple[int, int]:
     return offset, int.from_bytes(digest[8:], "little") % (size - 1) + 1
 
 
-def _turns(weights: list[int], size: int) -> list[int]:
+def _turns(weights: list[float], size: int) -> list[int]:
     """Return whose turn it is, `size` times, by the times of the module's docstring.
 
     Each node's times ascend, so the list to sort is made of ascending runs: that is what
@@ -97,7 +97,7 @@ def _turns(weights: list[int], size: int) -> list[int]:
     times: list[float] = []
     for node, weight in enumerate(weights):
         # A few more than can be needed: the first turn is free, the last ones may round up.
-        count = size * weight // total + 3
+        count = int(size * weight / total) + 3
         owners += [node] * count
         times.append(0.0)
         times += [(turn + 0.5) / weight for turn in range(1, count)]

@@ -27,7 +27,7 @@ SLOTS_PER_ELEMENT = 4
 """An element of gale_slots is 8 bytes and holds four node indices."""
 
 
-def _by_address(nodes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+def _by_address(nodes: Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(nodes))
 
 
@@ -35,7 +35,7 @@ def _by_address(nodes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]
 class TableSpec:
     """All that decides a lookup table; `nodes` are kept sorted, so their order never matters."""
 
-    nodes: tuple[tuple[str, int], ...] = attrs.field(converter=_by_address)
+    nodes: tuple[tuple[str, float], ...] = attrs.field(converter=_by_address)
     size: int
     seed: int
     scheduler: str
@@ -50,7 +50,7 @@ class TableSpec:
     def digest(self) -> str:
         """A short text that two specs share only if they are equal."""
         parts = [self.scheduler, str(self.size), str(self.seed)]
-        parts += [f"{address}*{weight}" for address, weight in self.nodes]
+        parts += [f"{address}*{weight:.10g}" for address, weight in self.nodes]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -108,6 +108,20 @@ class SchedulerContract:
 
         assert _moved(before, after) <= 2 / 101 - 1 / 100 + 1 / 100
 
+    def test_weights_need_not_be_whole(self) -> None:
+        """While it starts slowly a node has a part of its weight; each step moves little more."""
+        others = _equal(10)[1:]
+        before = _named(others, self.make().build(others, SIZE, 0))
+        share = 0.0
+        for weight in (0.05, 0.2, 0.4, 0.6, 0.8, 1):
+            nodes = [("10.0.0.1", weight), *others]
+            after = _named(nodes, self.make().build(nodes, SIZE, 0))
+            due = weight / (9 + weight)
+
+            assert abs(after.count("10.0.0.1") / SIZE - due) <= due * 0.02
+            assert _moved(before, after) <= due - share + 1 / 100
+            before, share = after, due
+
 
 def _equal(count: int) -> list[tuple[str, float]]:
     return [(f"10.0.{n // 200}.{n % 200 + 1}", 1) for n in range(count)]

@@ -54,6 +54,7 @@ def report_from(payload: bytes, address: IPAddress) -> HealthReport:
         message=wire.message,
         name=wire.name[:_MAX_NAME],
         weight=wire.weight if wire.HasField("weight") else None,
+        load=wire.load if wire.HasField("load") else None,
         service=wire.service[:_MAX_NAME],
     )
 

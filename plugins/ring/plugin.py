@@ -44,19 +44,19 @@ class Ring(Scheduler):
     name = "ring"
     Options = RingOptions
 
-    def build(self, nodes: Sequence[tuple[str, int]], size: int, seed: int) -> list[int]:
+    def build(self, nodes: Sequence[tuple[str, float]], size: int, seed: int) -> list[int]:
         """Return `size` slots, each a position in `nodes`; see `build_table`."""
         return build_table(nodes, size, seed, self.options.virtual_nodes)
 
 
 def build_table(
-    nodes: Sequence[tuple[str, int]], size: int, seed: int, virtual_nodes: int
+    nodes: Sequence[tuple[str, float]], size: int, seed: int, virtual_nodes: int
 ) -> list[int]:
     """Return the table: `size` slots, each a position in `nodes` ((address, weight) pairs).
 
     The address that a slot names depends on the set of pairs and the other arguments only.
-    Raises ValueError for no nodes, more nodes than slots, a weight below 1, or an address given
-    twice.
+    Raises ValueError for no nodes, more nodes than slots, a weight that is not above 0, or an
+    address given twice.
     """
     # In the order of the addresses, so that two points at one place have an order, too.
     order = sorted(range(len(nodes)), key=lambda position: nodes[position][0])
@@ -64,7 +64,7 @@ def build_table(
     ring: list[int] = []
     for node, position in enumerate(order):
         address, weight = nodes[position]
-        ring += points(address, virtual_nodes * min(weight, _HEAVIEST), seed, node)
+        ring += points(address, _places(virtual_nodes, weight), seed, node)
     ring.sort()
     table = [-1] * size
     free: Sequence[int] = range(size)
@@ -73,6 +73,10 @@ def build_table(
         if free:
             ring = [point for point in ring if room[point & _NODE]]
     return [order[node] for node in table]
+
+
+def _places(virtual_nodes: int, weight: float) -> int:
+    return max(1, round(virtual_nodes * min(weight, _HEAVIEST)))
 
 
 def _place(

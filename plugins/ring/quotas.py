@@ -8,7 +8,7 @@ from collections.abc import Sequence
 __all__ = ["quotas"]
 
 
-def quotas(nodes: Sequence[tuple[str, int]], size: int) -> list[int]:
+def quotas(nodes: Sequence[tuple[str, float]], size: int) -> list[int]:
     """Return the slots of each of the nodes ((address, weight) pairs); they add up to `size`.
 
     Every node gets one at least. Raises ValueError for nodes that cannot be given slots.
@@ -29,12 +29,12 @@ def quotas(nodes: Sequence[tuple[str, int]], size: int) -> list[int]:
     return [count + 1 for count in slots]
 
 
-def _check(nodes: Sequence[tuple[str, int]], size: int) -> None:
+def _check(nodes: Sequence[tuple[str, float]], size: int) -> None:
     if not nodes:
         raise ValueError("a lookup table needs at least one node")
     if len(nodes) > size:
         raise ValueError(f"{len(nodes)} nodes do not fit in a table of {size} slots")
     if len({address for address, _ in nodes}) != len(nodes):
         raise ValueError("an address is given twice")
-    if any(weight < 1 for _, weight in nodes):
-        raise ValueError("weights must be 1 or more; leave out nodes without weight")
+    if not all(0 < weight < float("inf") for _, weight in nodes):
+        raise ValueError("weights must be above 0; leave out nodes without weight")

@@ -82,3 +82,47 @@ def test_a_node_the_forwarder_cannot_take_is_left_out():
 
 def test_words_use_the_byte_order_of_the_machine():
     assert int.from_bytes(V4.packed, sys.byteorder) == address_words(V4)[0]
+
+
+def shared(*records, **more):
+    return dict(eligible_nodes(SERVICE, records, (), **more))
+
+
+def test_a_node_that_starts_or_is_busy_weighs_less():
+    nodes = shared(
+        record(weight=4),
+        record(ipaddress.ip_address("10.1.0.12"), weight=4, start_share=35),
+        record(ipaddress.ip_address("10.1.0.13"), weight=4, load_share=60),
+        record(ipaddress.ip_address("10.1.0.14"), weight=4, start_share=50, load_share=80),
+    )
+
+    assert nodes == {"10.1.0.11": 4, "10.1.0.12": 1.4, "10.1.0.13": 2.4, "10.1.0.14": 1.6}
+
+
+def test_whole_weights_stay_whole_numbers():
+    (weight,) = shared(record(weight=4)).values()
+
+    assert (4, int) == (weight, type(weight))
+
+
+def test_without_state_a_slow_start_changes_a_table_five_times():
+    """Twenty steps where only new flows move, five where each step moves live connections."""
+    starting = ipaddress.ip_address("10.1.0.12")
+
+    def tables(stateful):
+        shares = range(5, 101, 5)
+        records = [(record(), record(starting, start_share=share)) for share in shares]
+        return list(
+            dict.fromkeys(eligible_nodes(SERVICE, r, (), stateful=stateful) for r in records)
+        )
+
+    assert [0.2, 0.4, 0.6, 0.8, 1] == [dict(table)[str(starting)] for table in tables(False)]
+    assert 20 == len(tables(True))
+
+
+def test_when_all_have_less_alike_they_have_all():
+    other = ipaddress.ip_address("10.1.0.12")
+
+    nodes = shared(record(weight=2, load_share=40), record(other, weight=3, load_share=40))
+
+    assert nodes == {"10.1.0.11": 2, "10.1.0.12": 3}

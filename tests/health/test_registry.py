@@ -533,13 +533,11 @@ class TestStaticNodes:
 
         assert (ROUTABLE, 0) == (health.get(A).state, health.get(A).failures)
 
-    def test_its_configuration_wins_over_what_it_announces(self):
+    def test_its_configuration_wins_over_the_name_that_it_announces(self):
         health = make()
-        health.add_static(Node(address=A, name="one", weight=3), 0)
+        health.add_static(Node(address=A, name="one"), 0)
 
-        record = health.report(said(name="two", weight=9), 1)
-
-        assert ("one", 3) == (record.node.name, record.weight)
+        assert "one" == health.report(said(name="two"), 1).node.name
 
     def test_a_black_listed_node_that_gets_configured_is_routable(self):
         health = routable(black_list_after_fails=1)

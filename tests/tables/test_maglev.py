@@ -90,6 +90,16 @@ def test_a_new_weight_moves_the_difference_plus_less_than_one_percent(factor):
     assert share_moved(nodes, heavier) < after - before + 0.01
 
 
+@pytest.mark.parametrize("count", [2, 3, 10, 100])
+def test_each_step_of_a_slow_start_moves_what_it_must_plus_less_than_one_percent(count):
+    others, steps = equal_nodes(count)[1:], [0.2, 0.4, 0.6, 0.8, 1]
+    tables = [others, *([("10.0.0.0", weight), *others] for weight in steps)]
+    shares = [0.0, *(weight / (weight + count - 1) for weight in steps)]
+
+    for before, after, owned, owns in zip(tables, tables[1:], shares, shares[1:], strict=False):
+        assert owns - owned - 0.001 <= share_moved(before, after) < owns - owned + 0.01
+
+
 def test_weights_count_only_in_proportion():
     nodes = uneven_nodes(20)
 
@@ -105,7 +115,10 @@ def test_the_lightest_node_still_gets_a_slot():
 
 
 node_sets = st.dictionaries(
-    st.ip_addresses().map(str), st.integers(1, 1000), min_size=1, max_size=30
+    st.ip_addresses().map(str),
+    st.integers(1, 1000) | st.integers(1, 100_000).map(lambda hundredths: hundredths / 100),
+    min_size=1,
+    max_size=30,
 ).map(lambda nodes: list(nodes.items()))
 
 
@@ -138,7 +151,9 @@ def test_every_slot_is_filled_and_every_node_has_its_share_within_a_slot(nodes):
         ([], SMALL, "at least one node"),
         ([("10.0.0.1", 1)], 1000, "prime"),
         ([("10.0.0.1", 1)], 1, "prime"),
-        ([("10.0.0.1", 0)], SMALL, "1 or more"),
+        ([("10.0.0.1", 0)], SMALL, "above 0"),
+        ([("10.0.0.1", -0.5)], SMALL, "above 0"),
+        ([("10.0.0.1", 1), ("10.0.0.2", float("nan"))], SMALL, "above 0"),
         ([("10.0.0.1", 1), ("10.0.0.1", 2)], SMALL, "twice"),
         (equal_nodes(20), 13, "do not fit"),
     ],

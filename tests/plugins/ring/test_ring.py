@@ -163,7 +163,7 @@ def test_quotas_add_up_and_grow_with_the_weight(nodes, size):
     ("nodes", "size", "words"),
     [
         ([], SMALL, "at least one node"),
-        ([("10.0.0.1", 0)], SMALL, "1 or more"),
+        ([("10.0.0.1", 0)], SMALL, "above 0"),
         ([("10.0.0.1", 1), ("10.0.0.1", 2)], SMALL, "twice"),
         (equal_nodes(20), 13, "do not fit"),
     ],

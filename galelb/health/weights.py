@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of its weight a node gets: a slow start after it returned, less while it is busy.
+
+Shares are percent of the node's weight. Both move in steps, since every step moves flows:
+
+- **Slow start** grows from 5 to 100 % in 20 equal steps. Services whose forwarder keeps no
+  flows follow in five steps only (`coarse`), because there a step moves live connections.
+- **Load** is runnable tasks per CPU. While the smoothed load is above `BUSY` the share falls one
+  level each `SETTLE_S`, while it is below `IDLE` it rises one; in between it stays. A lower
+  share lowers the load itself: the gap between `BUSY` and `IDLE` is wider than any step makes it
+  fall, so that a step is never taken back because of what it did.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+__all__ = [
+    "BUSY",
+    "FULL",
+    "IDLE",
+    "LEVELS",
+    "MAX_WEIGHT",
+    "SETTLE_S",
+    "LoadShare",
+    "SlowStart",
+    "coarse",
+]
+
+MAX_WEIGHT = 65_535
+FULL = 100
+"""Percent."""
+_STEPS = 20
+_FINE = FULL // _STEPS
+_COARSE = 20
+
+LEVELS = (100, 80, 60, 40)
+"""Percent of the weight, from an idle node to a busy one: load never takes more than this."""
+BUSY = 1.0
+IDLE = 0.6
+SETTLE_S = 60.0
+"""Between two steps: what nodes report is usually an average over a minute."""
+_SMOOTH_S = 15.0
+_MAX_LOAD = 1000.0
+
+
+def coarse(share: int) -> int:
+    """Return a share of a slow start in five steps instead of twenty, never more than its due."""
+    return max(_COARSE, share // _COARSE * _COARSE)
+
+
+@attrs.define(kw_only=True)
+class SlowStart:
+    """The slow start of one node; `duration` is that of the configuration, 0 = none.
+
+    Call `begin` when the node may get flows again, then `grow` whenever `due` has come.
+    """
+
+    since: float | None = None
+    """When it began to get flows; None = it has yet to."""
+    step: int = _STEPS
+
+    @property
+    def share(self) -> int:
+        """Percent, 5 to 100."""
+        return self.step * _FINE
+
+    def reset(self) -> None:
+        """Note that the node gets no flows and has to begin anew."""
+        self.since = None
+        self.step = _STEPS
+
+    def begin(self, now: float, *, slowly: bool) -> None:
+        """Begin, unless that was done since the last `reset`."""
+        if self.since is None:
+            self.since = now
+            self.step = 1 if slowly else _STEPS
+
+    def resume(self, since: float | None, share: int) -> None:
+        """Go on where an earlier run of the balancer was."""
+        self.since = since
+        self.step = min(max(share // _FINE, 1), _STEPS)
+
+    def finish(self) -> None:
+        """Go to the full share at once."""
+        self.step = _STEPS
+
+    def due(self, duration: float) -> float | None:
+        """Return when the share grows next."""
+        if self.since is None or self.step == _STEPS:
+            return None
+        return self.since + duration * self.step / (_STEPS - 1)
+
+    def grow(self, at: float, duration: float) -> None:
+        """Take the step that is due at `at`, if one is."""
+        due = self.due(duration)
+        if due is not None and due <= at:
+            self.step += 1
+
+    def warm(self, now: float, duration: float) -> bool:
+        """Return whether the node has had flows for as long as a slow start takes."""
+        return self.since is not None and self.since + duration <= now
+
+
+@attrs.define(kw_only=True)
+class LoadShare:
+    """What of its weight a node gets by the load that it reports."""
+
+    level: int = 0
+    changed_at: float = float("-inf")
+    smooth: float | None = None
+    """Runnable tasks per CPU, averaged over about 15 s; None = nothing was reported."""
+    heard_at: float = float("-inf")
+
+    @property
+    def share(self) -> int:
+        """Percent, one of `LEVELS`."""
+        return LEVELS[self.level]
+
+    def reset(self, now: float) -> None:
+        """Begin at the full share; the first step comes after `SETTLE_S` at the earliest."""
+        self.level, self.changed_at, self.smooth = 0, now, None
+
+    def resume(self, share: int, now: float) -> None:
+        """Go on with the level of an earlier run of the balancer."""
+        self.level = LEVELS.index(share) if share in LEVELS else 0
+        self.changed_at = now
+
+    def hear(self, load: float, now: float) -> None:
+        """Take in a reported load; one that is no number is ignored."""
+        if not math.isfinite(load) or load < 0:
+            return
+        load = min(load, _MAX_LOAD)
+        if self.smooth is None:
+            self.smooth = load
+        else:
+            kept = math.exp(-max(0.0, now - self.heard_at) / _SMOOTH_S)
+            self.smooth = self.smooth * kept + load * (1 - kept)
+        self.heard_at = now
+        self._step(now)
+
+    def _step(self, now: float) -> None:
+        if self.smooth is None or now < self.changed_at + SETTLE_S:
+            return
+        before = self.level
+        if self.smooth > BUSY:
+            self.level = min(self.level + 1, len(LEVELS) - 1)
+        elif self.smooth < IDLE:
+            self.level = max(self.level - 1, 0)
+        if self.level != before:
+            self.changed_at = now
