@@ -7,7 +7,7 @@ import pytest
 
 from galelb.abi import Reason
 from galelb.testing.cases import PacketCase, Play, check, established, opened, table
-from galelb.testing.packets import arp_request, frame, icmp_echo
+from galelb.testing.packets import frame
 from galelb.testing.runner import Verdict
 from galelb.testing.world import PRIVATE, PUBLIC
 
@@ -111,21 +111,6 @@ RETURN = [
 ]
 
 FOREIGN = [
-    passes("another port of the vip", lambda p: other(p, port=1)),
-    passes("another address", lambda p: other(p, address=True)),
-    passes("the other protocol", lambda p: other(p, flip=True)),
-    passes("ping to the vip", lambda p: icmp_echo(p.talk.client, str(p.talk.service.vip))),
-    passes(
-        "arp",
-        lambda p: arp_request(p.talk.client, str(p.talk.service.vip)),
-        Reason.PASS_UNPARSABLE,
-        kinds=("tcp4",),
-    ),
-    passes("unknown ethertype", lambda p: retype(to(p), 0x88CC), Reason.PASS_UNPARSABLE),
-    passes("wrong ip version", lambda p: reversion(to(p)), Reason.PASS_UNPARSABLE),
-    passes("cut off after ethernet", lambda p: to(p)[:14], Reason.PASS_UNPARSABLE, contexts=XDP),
-    passes("cut off in the ip header", lambda p: to(p)[:30], Reason.PASS_UNPARSABLE, contexts=XDP),
-    passes("cut off in the transport header", lambda p: to(p)[:-1], Reason.PASS_UNPARSABLE),
     passes(
         "to the source address without a flow",
         lambda p: stray(p),
@@ -144,22 +129,6 @@ REFUSED = [
     drops("rst without a flow", lambda p: to(p, flags="R"), Reason.NO_FLOW, kinds=TCP),
     drops("rst ack without a flow", lambda p: to(p, flags="RA"), Reason.NO_FLOW, kinds=TCP),
 ]
-
-
-def other(p: Play, *, port: int = 0, address: bool = False, flip: bool = False) -> bytes:
-    service = p.talk.service
-    vip = str(service.vip + 1) if address else str(service.vip)
-    protocol = {"tcp": "udp", "udp": "tcp"}[p.talk.protocol] if flip else p.talk.protocol
-    number = service.port + 7000 + port if port else service.port
-    return frame(p.talk.client, vip, p.talk.client_port, number, protocol=protocol)
-
-
-def retype(data: bytes, ethertype: int) -> bytes:
-    return data[:12] + ethertype.to_bytes(2, "big") + data[14:]
-
-
-def reversion(data: bytes) -> bytes:
-    return data[:14] + bytes([data[14] & 15 | 0x50]) + data[15:]
 
 
 def stray(p: Play) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from galelb.abi import Reason
 from galelb.testing.cases import PacketCase, Play, check, established, table
 from galelb.testing.dissect import dissect
-from galelb.testing.packets import extension, fragments, frame
+from galelb.testing.packets import extension, fragments
 from galelb.testing.runner import Verdict
 from galelb.testing.world import PRIVATE, PUBLIC
 
@@ -60,43 +60,9 @@ def first_returned(p: Play) -> None:
     p.send(from_node(p, 0), PRIVATE)
 
 
-def first_passed(p: Play) -> None:
-    p.send(foreign(p, 0))
-
-
 def flow_first_forwarded(p: Play) -> None:
     p.establish()
     p.send(to_vip(p, 0))
-
-
-def foreign(p: Play, n: int) -> bytes:
-    """A fragment of a datagram to another port of the VIP."""
-    talk = p.talk
-    port = talk.service.port + 7000
-    whole = frame(
-        talk.client, str(talk.service.vip), talk.client_port, port, protocol=talk.protocol, **BODY
-    )
-    return fragments(whole, SIZE)[n]
-
-
-def other_protocol(p: Play, n: int) -> bytes:
-    data = bytearray(to_vip(p, n))
-    at = 14 + (9 if data[14] >> 4 == 4 else 40)
-    data[at] = 132
-    return bytes(data)
-
-
-def to_another_address(p: Play, n: int) -> bytes:
-    talk = p.talk
-    whole = frame(
-        talk.client,
-        str(talk.service.vip + 1),
-        talk.client_port,
-        talk.service.port,
-        protocol=talk.protocol,
-        **BODY,
-    )
-    return fragments(whole, SIZE)[n]
 
 
 def goes(name: str, n: int, *, given=first_forwarded, reason=Reason.FRAGMENT_FOLLOWED, **more):
@@ -137,44 +103,6 @@ CASES = [
     comes("second fragment of an answer", 1),
     comes("last fragment of an answer", 4),
     PacketCase(
-        name="later fragment before its first",
-        packet=lambda p: to_vip(p, 1),
-        verdict=Verdict.DROP,
-        reason=Reason.FRAGMENT_UNKNOWN,
-    ),
-    PacketCase(
-        name="later fragment of another protocol",
-        packet=lambda p: other_protocol(p, 1),
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="later fragment to another address",
-        packet=lambda p: to_another_address(p, 1),
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="first fragment that is not for a service",
-        packet=lambda p: foreign(p, 0),
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="later fragment follows its first to the kernel",
-        packet=lambda p: foreign(p, 1),
-        given=first_passed,
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="same identification from another client",
-        packet=lambda p: stranger(p),
-        given=first_forwarded,
-        verdict=Verdict.DROP,
-        reason=Reason.FRAGMENT_UNKNOWN,
-    ),
-    PacketCase(
         name="ipv6 atomic fragment is a whole packet",
         packet=lambda p: p.talk.to_vip(extensions=[extension("atomic")], payload=b"whole"),
         expect=lambda p: p.talk.to_node(extensions=[extension("atomic")], payload=b"whole"),
@@ -183,22 +111,6 @@ CASES = [
         kinds=V6,
     ),
 ]
-
-
-def stranger(p: Play) -> bytes:
-    number = p.talk.client_port
-    client = f"198.18.{number >> 8}.{number & 255}"
-    if p.talk.service.vip.version == 6:
-        client = f"2001:db8:e::{number:x}"
-    whole = frame(
-        client,
-        str(p.talk.service.vip),
-        number,
-        p.talk.service.port,
-        protocol=p.talk.protocol,
-        **BODY,
-    )
-    return fragments(whole, SIZE)[1]
 
 
 @pytest.mark.parametrize(("mode", "context", "kind", "case"), table(CASES))

@@ -127,58 +127,12 @@ def stray(p: Play, port: int) -> bytes:
     return icmp_error(ROUTER[version(p)], str(talk.service.vip), quoted, kind=kind, code=1)
 
 
-def redirect(p: Play) -> bytes:
-    kind = {4: 5, 6: 137}[version(p)]
-    quoted = p.talk.to_client()
-    return icmp_error(ROUTER[version(p)], str(p.talk.service.vip), quoted, kind=kind)
-
-
-def garbled(p: Play) -> bytes:
-    """An error whose quote is too short to name a flow."""
-    kind = {4: 3, 6: 1}[version(p)]
-    vip = str(p.talk.service.vip)
-    return icmp_error(ROUTER[version(p)], vip, p.talk.to_client(), kind=kind, truncate=12)
-
-
-def sideways(p: Play) -> bytes:
-    """An error to another address about something that we know nothing of."""
-    kind = {4: 3, 6: 1}[version(p)]
-    other = str(p.talk.service.vip + 1)
-    quoted = frame(other, p.talk.client, 443, 9, protocol=p.talk.protocol)
-    return icmp_error(ROUTER[version(p)], other, quoted, kind=kind, code=1)
-
-
 UNKNOWN = [
     PacketCase(
         name="about a flow of a service that is not known",
         packet=lambda p: stray(p, p.talk.service.port),
         verdict=Verdict.DROP,
         reason=Reason.ICMP_UNKNOWN,
-    ),
-    PacketCase(
-        name="about another port of the vip",
-        packet=lambda p: stray(p, 7777),
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="redirects are the kernel's",
-        packet=redirect,
-        given=established,
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="quote that is too short",
-        packet=garbled,
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
-    ),
-    PacketCase(
-        name="to another address",
-        packet=sideways,
-        verdict=Verdict.PASS,
-        reason=Reason.PASS_FOREIGN,
     ),
 ]
 

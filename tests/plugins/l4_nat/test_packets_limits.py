@@ -93,16 +93,6 @@ def test_packets_of_exactly_the_mtu_go_on(nat, mode, context, kind) -> None:
 # nodes
 
 
-@pytest.mark.parametrize(
-    ("mode", "context"), [(m, c) for m in ("full_nat", "dnat") for c in ("xdp", "tc")]
-)
-@pytest.mark.parametrize("kind", ["empty4", "empty6"])
-def test_without_a_routable_node_packets_are_dropped(nat, mode, context, kind) -> None:
-    outcome = nat(mode, context, kind).open()
-
-    assert (Verdict.DROP, Reason.NO_NODE) == (outcome.verdict, outcome.reason)
-
-
 @pytest.mark.parametrize(("mode", "context", "kind"), WAYS)
 def test_a_draining_node_keeps_its_flows(nat, mode, context, kind) -> None:
     play = nat(mode, context, kind)
@@ -147,29 +137,6 @@ def test_a_flow_of_a_node_that_is_gone_gets_another_node(nat, mode, context, kin
 
     assert Reason.FORWARDED == outcome.reason, str(outcome)
     assert outcome.node in {n.index for n in rest}
-
-
-@pytest.mark.parametrize(("mode", "context", "kind"), WAYS)
-def test_a_node_without_a_next_hop_is_not_reached(nat, mode, context, kind) -> None:
-    play = nat(mode, context, kind)
-    play.establish()
-    play.runner.set_node(play.talk.reached, next_hop=0)
-
-    outcome = play.send(play.talk.to_vip(payload=b"hello?"))
-
-    assert (Verdict.DROP, Reason.NO_NEIGHBOUR) == (outcome.verdict, outcome.reason)
-
-
-@pytest.mark.parametrize(("mode", "context", "kind"), WAYS)
-def test_a_next_hop_that_is_not_valid_is_not_used(nat, mode, context, kind) -> None:
-    play = nat(mode, context, kind)
-    play.establish()
-    node, world = play.talk.reached, play.runner.world
-    play.runner.set_next_hop(node.index, world.private, node.mac, flags=NextHopFlag(0))
-
-    outcome = play.send(play.talk.to_vip(payload=b"hello?"))
-
-    assert (Verdict.DROP, Reason.NO_NEIGHBOUR) == (outcome.verdict, outcome.reason)
 
 
 @pytest.mark.parametrize(("mode", "context", "kind"), WAYS)

@@ -41,8 +41,6 @@ def untagged_at_node(p: Play) -> bytes:
 
 VLAN = ("vlan4", "vlan6")
 TAGS = [
-    tagged("untagged service, wrong tag", {"vlans": [5]}),
-    tagged("untagged service, two tags", {"vlans": [0, 0]}),
     tagged("priority tag", {"vlans": [PRIORITY]}, Verdict.REDIRECT, untagged_at_node),
     tagged("vlan service, its tag", {}, Verdict.REDIRECT, untagged_at_node, kinds=VLAN),
     tagged(
@@ -52,8 +50,6 @@ TAGS = [
         untagged_at_node,
         kinds=VLAN,
     ),
-    tagged("vlan service, untagged", {"vlans": []}, kinds=VLAN),
-    tagged("vlan service, another tag", {"vlans": [6]}, kinds=VLAN),
     tagged("vlan service, priority tag", {"vlans": [PRIORITY]}, kinds=VLAN),
     tagged("vlan service, its tag outside", {"vlans": [5, 7]}, kinds=VLAN),
     tagged("vlan service, its tag inside", {"vlans": [7, 5]}, kinds=VLAN),
