@@ -38,7 +38,7 @@ def test_the_shortest_file_has_the_defaults_of_the_documentation(load):
     config = load(BASE)
 
     assert 7070 == config.load_balancer.addresses[0].port
-    assert ("", 1, (), 10.0) == (
+    assert ("", None, (), 10.0) == (
         config.node.name,
         config.node.weight,
         config.node.services,
