@@ -149,12 +149,12 @@ def _sysctls(need: Need, read: ReadSysctl) -> Iterator[Finding]:
     missing = list(missing_sysctls(need, read))
     for one in missing:
         scope, key = one.name.split("/")[-2:]
-        yield fail(f"{key} {scope}", f"is {one.before}; {_WHY[key]}", mending(one))
+        yield fail(f"{key} {scope}", f"is {one.before}, {_WHY[key]}", mending(one))
     if not missing:
         yield ok("sysctls", "the VIPs are kept from the network, and packets to them are taken")
     if need.has(6) and read(f"net/ipv6/conf/{LOOPBACK}/disable_ipv6") == "1":
         command = f"sysctl -w net/ipv6/conf/{LOOPBACK}/disable_ipv6=0"
-        yield fail(f"disable_ipv6 {LOOPBACK}", "is 1; so it can hold no IPv6 VIP", command)
+        yield fail(f"disable_ipv6 {LOOPBACK}", "is 1, so it can hold no IPv6 VIP", command)
 
 
 _WHY = {

@@ -42,7 +42,8 @@ class _Wanted:
     set_to: str
 
 
-# The kernel heeds the larger value of "all" and the interface: so "all" is for those to come.
+# The kernel heeds the larger value of "all" and the interface: so "all" is enough, unless an
+# interface has a larger one that says something else.
 _ARP = (
     _Wanted("arp_ignore", frozenset({"1", "2", "8"}), "1"),
     _Wanted("arp_announce", frozenset({"2"}), "2"),
@@ -72,12 +73,18 @@ def _silence(need: Need, read: ReadSysctl) -> Iterator[Sysctl]:
 
     Only IPv4 needs it: for IPv6 a machine announces no addresses of other interfaces.
     """
-    for scope in (_ALL, *_others(need)):
-        for one in _ARP:
+    for one in _ARP:
+        everywhere = _OFF
+        for scope in (_ALL, *_others(need)):
             name = _name(scope, one.key)
             value = read(name)
-            if value is not None and value not in one.good:
+            if value is None:
+                continue
+            if max(value, everywhere) not in one.good:
                 yield Sysctl(name, value, one.set_to)
+                value = one.set_to
+            if scope == _ALL:
+                everywhere = value
 
 
 def _reverse_path(need: Need, read: ReadSysctl) -> Iterator[Sysctl]:

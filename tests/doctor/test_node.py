@@ -80,13 +80,19 @@ def test_a_vip_on_an_interface_that_answers_for_it(node_config, side, interface,
 
 @pytest.mark.parametrize(
     ("key", "value", "set_to"),
-    [("arp_ignore", "0", "1"), ("arp_announce", "0", "2"), ("rp_filter", "1", "2")],
+    [
+        ("all/arp_ignore", "0", "1"),
+        ("all/arp_announce", "0", "2"),
+        ("eth0/arp_ignore", "3", "1"),
+        ("eth0/rp_filter", "1", "2"),
+    ],
 )
 def test_a_sysctl_in_the_way(node_config, side, bad, key, value, set_to):
-    found = bad(check(node_config, side, **{f"net/ipv4/conf/eth0/{key}": value}))
+    found = bad(check(node_config, side, **{f"net/ipv4/conf/{key}": value}))
 
-    assert [f"{key} eth0"] == list(found)
-    assert ("fail", f"sysctl -w net/ipv4/conf/eth0/{key}={set_to}") == found[f"{key} eth0"][::2]
+    scope, name = key.split("/")
+    assert [f"{name} {scope}"] == list(found)
+    assert ("fail", f"sysctl -w net/ipv4/conf/{key}={set_to}") == found[f"{name} {scope}"][::2]
 
 
 def test_ipv6_that_is_off_on_lo(node_config, side, interface, bad):

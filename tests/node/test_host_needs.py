@@ -36,10 +36,19 @@ def test_a_machine_that_is_as_it_should_be_is_left_alone():
 
 
 def test_it_does_not_answer_for_vips():
-    noisy = {"all/arp_ignore": "0", "eth0/arp_announce": "0", "lo/arp_ignore": "0"}
+    noisy = {"all/arp_ignore": "0", "eth0/arp_ignore": "3", "lo/arp_ignore": "0"}
 
-    assert {"all/arp_ignore": "1", "eth0/arp_announce": "2"} == changes(need(V4), noisy)
+    assert {"all/arp_ignore": "1", "eth0/arp_ignore": "1"} == changes(need(V4), noisy)
     assert {} == changes(need(V6), noisy)
+
+
+@pytest.mark.parametrize("key", ["arp_ignore", "arp_announce"])
+def test_what_holds_for_all_interfaces_is_not_set_for_each(key):
+    silent = {"arp_ignore": "1", "arp_announce": "2"}[key]
+    fresh = {f"{scope}/{key}": "0" for scope in ("all", "eth0", "eth1")}
+
+    assert {f"all/{key}": silent} == changes(need(V4), fresh)
+    assert {} == changes(need(V4), {**fresh, f"all/{key}": silent})
 
 
 @pytest.mark.parametrize(
