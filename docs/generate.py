@@ -12,10 +12,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from galelb import abi
+from galelb.api.openapi import schemas
+from galelb.api.operations import OPERATIONS
 from galelb.config import models
 from galelb.config import node as node_config
 from galelb.config.option_schema import OptionInfo, describe_model
@@ -85,6 +88,71 @@ def reasons() -> str:
     return "\n".join(rows) + "\n"
 
 
+def api_operations() -> str:
+    """Return every request of the API with what it answers, and the parameters it takes."""
+    rows = ["| request | answer | parameters |", "|---|---|---|"]
+    for one in OPERATIONS:
+        paths = " or ".join(f"`{one.method} {path}`" for path in (one.path, *one.aliases))
+        shape = one.answer.__name__ if one.answer not in (None, dict) else ""
+        answer = f" [{shape}](#{shape.lower()})" if shape else f" `{one.media_type}`"
+        names = ", ".join(f"`{p.name}`" for p in one.parameters if p.where != "path")
+        rows.append(f"| {paths} | {one.text}{answer} | {names or '-'} |")
+    return "\n".join(rows) + "\n"
+
+
+def api_parameters() -> str:
+    """Return the parameters of every request that has any."""
+    rows = ["| request | parameter | meaning |", "|---|---|---|"]
+    for one in OPERATIONS:
+        for p in one.parameters:
+            if p.where != "path":
+                text = f"{p.text} {_bounds(p.schema)}".strip()
+                rows.append(f"| `{one.path}` | `{p.name}` | {text} |")
+    return "\n".join(rows) + "\n"
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    found = []
+    if "minimum" in schema:
+        found.append(f"{schema['minimum']} to {schema['maximum']}")
+    elif schema["type"] == "boolean":
+        found.append("true or false")
+    if "default" in schema:
+        found.append(f"default {str(schema['default']).lower()}")
+    return f"({', '.join(found)})" if found else ""
+
+
+def api_objects() -> str:
+    """Return every shape of the API's answers with its keys."""
+    parts = []
+    for name, schema in schemas().items():
+        rows = [f"### {name}", "", schema["description"], "", "| key | type | meaning |"]
+        rows.append("|---|---|---|")
+        for key, of in schema["properties"].items():
+            text = of.get("description") or schemas()[_shape(of)]["description"]
+            rows.append(f"| `{key}` | {_type(of)} | {text} |")
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _shape(of: dict[str, Any]) -> str:
+    return str(of["$ref"]).rpartition("/")[2]
+
+
+def _type(of: dict[str, Any]) -> str:
+    if "$ref" in of:
+        return f"[{_shape(of)}](#{_shape(of).lower()})"
+    if "anyOf" in of:
+        return " or ".join(_type(one) for one in of["anyOf"])
+    if "enum" in of:
+        return ", ".join(of["enum"])
+    if of["type"] == "array":
+        return f"list of {_type(of['items'])}"
+    if isinstance(of.get("additionalProperties"), dict):
+        return f"object of {_type(of['additionalProperties'])}"
+    return str(of["type"])
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     "instance": lambda: table(models.InstanceSection),
     "private_interface": lambda: table(models.PrivateInterfaceSection),
@@ -102,6 +170,9 @@ MAKERS: dict[str, Callable[[], str]] = {
     "node.node": lambda: table(node_config.NodeSettings),
     "node.checks": lambda: table(node_config.CheckSection),
     "hooks": hooks,
+    "api.operations": api_operations,
+    "api.parameters": api_parameters,
+    "api.objects": api_objects,
     "reasons": reasons,
 }
 

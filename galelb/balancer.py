@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,9 @@ import attrs
 import structlog
 import trio
 
+from galelb.config.shared import digest as config_digest
+from galelb.control.chronicle import Chronicle
 from galelb.control.controller import Controller
-from galelb.control.host_notes import api_addresses
 from galelb.control.identity import Numbering
 from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
@@ -78,6 +78,8 @@ class Balancer:
             health_settings(config), max_nodes=MAX_KNOWN_NODES, checkers=checkers(config, plugins)
         )
         self._moved = Signal()  # of nodes, services and tables, for health sources
+        self._chronicle = Chronicle(lambda node: self._health.get(node) is not None)
+        plugins.watch(self._chronicle, "chronicle")
         plugins.configure(config)
         self._tables = TableKeeper(plugins, table_settings(config))
         self._controller = Controller(
@@ -238,6 +240,11 @@ class Balancer:
             generation = await self._deployment.load(request)
             await self._switch(self._deployment, generation, config)
 
+    def refuse(self, reason: str) -> None:
+        """Say that another configuration cannot be used; everything stays as it is."""
+        log.error("not_reloaded", reason=reason)
+        self._chronicle.not_reloaded(reason)
+
     async def _switch(
         self, deployment: Deployment, generation: Generation, config: BalancerConfig
     ) -> None:
@@ -257,6 +264,7 @@ class Balancer:
         if self._sources is not None:
             await self._sources.change(config)
         await self._saver.save()
+        self._chronicle.reloaded(config_digest(config))
         log.info("reloaded", services=len(generation.request.services))
 
     def _set_nodes(self, config: BalancerConfig) -> None:
@@ -290,41 +298,29 @@ class Balancer:
             self.plugins.started()
             task_status.started()
             self._ready = True
+            self._chronicle.started(adopted=self._state.adopted)
             log.info("ready", instance=self.config.instance.name, adopted=self._state.adopted)
             await self.stop.wait()
             self.plugins.stopping()
             edge.cancel_scope.cancel()
 
     def _api(self, private: Interface, sources: HealthSources) -> ApiServer:
-        from galelb.api.server import ApiServer
-        from galelb.capture.recorder import Recorder
-        from galelb.control.view import RunningView
+        from galelb.control.edge import api_server, running_view
 
         assert self._deployment is not None
-        served = self._controller.served
-        notes = served.notes()
-        for note in notes:
-            log.info("note", text=note)
-        view = self._view = RunningView(
+        self._view = running_view(
             config=self.config,
-            plugin_set=self.plugins,
+            plugins=self.plugins,
             controller=self._controller,
             datapath=self._datapath,
-            interfaces=self._deployment.attacher.statuses,
-            changed=self._desk.settle,
-            version=importlib.metadata.version("galelb"),
-            recorder=Recorder(self._deployment, self._controller, self._reloading),
-            notes=tuple(notes),
-            source_notes=sources.notes,
+            deployment=self._deployment,
+            reloading=self._reloading,
+            desk=self._desk,
+            sources=sources,
+            chronicle=self._chronicle,
             adopted=self._state.adopted,
         )
-        return ApiServer(
-            view,
-            addresses=api_addresses(private, served.services.values()),
-            port=self.config.private_interface.api_port,
-            directory=self.directory,
-            ifindex=private.ifindex,
-        )
+        return api_server(self._view, private)
 
     def _context(self, private: Interface) -> BalancerContext:
         assert self._deployment is not None
@@ -390,8 +386,7 @@ class Balancer:
 
 def _import_edge() -> None:
     """Import what no packet needs, only once packets are forwarded: it takes 0.1 s."""
-    import galelb.api.server
-    import galelb.control.view  # noqa: F401
+    import galelb.control.edge  # noqa: F401
 
 
 def _known_state(directory: Path) -> SavedState:

@@ -69,16 +69,42 @@ class Guard:
             started = True
             await send(message)
 
+        place = _Place(self._running)
         try:
             with trio.fail_after(REQUEST_TIMEOUT_S) as limit:
-                scope[LAST_KEY] = partial(setattr, limit, "deadline", inf)
-                async with self._running:
+                scope[LAST_KEY] = partial(place.last, limit)
+                async with place:
                     await self._app(scope, receive, send_once)
         except Exception:
             # Also what Starlette has already answered: it raises again, for servers that log.
             log.exception("api_request_failed", method=scope["method"], path=scope["path"])
             if not started:
                 await error_response(500, "internal", "internal error")(scope, receive, send)
+
+
+class _Place:
+    """One of the requests that run at a time, until it ends, or turns out to last."""
+
+    def __init__(self, running: trio.CapacityLimiter) -> None:
+        self._running = running
+        self._held = False
+
+    async def __aenter__(self) -> None:
+        await self._running.acquire_on_behalf_of(self)
+        self._held = True
+
+    async def __aexit__(self, *error: object) -> None:
+        self._leave()
+
+    def last(self, limit: trio.CancelScope) -> None:
+        """Take the limit of time off, and make room for others."""
+        limit.deadline = inf
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._held:
+            self._held = False
+            self._running.release_on_behalf_of(self)
 
 
 class _Replay:

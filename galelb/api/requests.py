@@ -6,29 +6,32 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 
-from galelb.api.view import MAX_WEIGHT, BalancerView, NodeStatus, UnknownNodeError
+from galelb.api.limits import MAX_WEIGHT
+from galelb.api.paging import key_of_cursor
+from galelb.api.view import BalancerView, FlowKey, NodeStatus, UnknownNodeError
 from galelb.errors import GaleError
 from galelb.model import IPAddress
 
 __all__ = [
-    "MAX_OFFSET",
-    "MAX_PAGE",
     "RequestError",
     "address_or_none",
+    "client_filter",
+    "cursor_of",
     "find_node",
     "integer",
     "json_body",
     "query",
+    "state_filter",
     "weight_of",
 ]
 
-MAX_PAGE = 1000
-MAX_OFFSET = 100_000_000
+_STATE = re.compile(r"[a-z_]{1,32}")
 
 
 class RequestError(GaleError):
@@ -74,6 +77,42 @@ def address_or_none(text: str) -> IPAddress | None:
         return ipaddress.ip_address(text)
     except ValueError:
         return None
+
+
+def client_filter(params: dict[str, str]) -> IPAddress | None:
+    """Return the client whose flows are wanted, None = everybody's."""
+    text = params.get("client")
+    if text is None:
+        return None
+    address = address_or_none(text)
+    if address is None:
+        raise RequestError(400, "bad_parameter", f"client must be an IP address, got {text!r}")
+    return address
+
+
+def state_filter(params: dict[str, str]) -> str | None:
+    """Return the state in which flows are wanted, None = any; forwarders name their own."""
+    text = params.get("state")
+    if text is None or _STATE.fullmatch(text):
+        return text
+    raise RequestError(
+        400, "bad_parameter", f"state must be a word such as established, got {_brief(text)!r}"
+    )
+
+
+def cursor_of(params: dict[str, str]) -> FlowKey | None:
+    """Return where a page begins, None = at the first flow."""
+    text = params.get("cursor")
+    if text is None:
+        return None
+    if "offset" in params:
+        raise RequestError(400, "bad_parameter", "cursor and offset do not go together")
+    key = key_of_cursor(text)
+    if key is None:
+        raise RequestError(
+            400, "bad_parameter", "cursor must be the one that came with the page before"
+        )
+    return key
 
 
 async def find_node(view: BalancerView, wanted: str) -> NodeStatus:

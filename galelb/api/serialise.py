@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Literal, cast
 
 import attrs
 
+from galelb.api import shapes
+from galelb.api.events import Event
+from galelb.api.paging import cursor_text
 from galelb.api.view import (
+    ConfigStatus,
     Count,
     FlowPage,
     InterfaceStatus,
@@ -22,8 +26,12 @@ from galelb.api.view import (
 from galelb.model import Flow, NodeRecord
 
 __all__ = [
+    "config_json",
+    "event_json",
+    "events_json",
     "flow_json",
     "flows_json",
+    "history_json",
     "node_json",
     "peer_json",
     "plugin_json",
@@ -32,10 +40,11 @@ __all__ = [
     "status_json",
 ]
 
-Json = dict[str, Any]
+_Protocol = Literal["tcp", "udp"]
+_Role = Literal["public", "private", "both", "extra"]
 
 
-def status_json(status: Status, not_ready: str) -> Json:
+def status_json(status: Status, not_ready: str) -> shapes.Status:
     """Return GET /v1/status; `not_ready` is why it does not serve clients, "" when it does."""
     return {
         "ready": not not_ready,
@@ -53,11 +62,12 @@ def status_json(status: Status, not_ready: str) -> Json:
         "nodes": {"total": status.nodes, "routable": status.nodes_routable},
         "flows": status.flows,
         "reasons": _counts_json(status.reasons),
+        "event_loop_lag_s": round(status.event_loop_lag_s, 6),
         "notes": list(status.notes),
     }
 
 
-def record_json(record: NodeRecord) -> Json:
+def record_json(record: NodeRecord) -> shapes.NodeChange:
     """Return a node as the balancer keeps it; the answer to every change of a node."""
     return {
         "address": str(record.node.address),
@@ -76,19 +86,20 @@ def record_json(record: NodeRecord) -> Json:
     }
 
 
-def node_json(node: NodeStatus) -> Json:
+def node_json(node: NodeStatus) -> shapes.Node:
     """Return one element of GET /v1/nodes."""
-    return record_json(node.record) | {
+    return {
+        **record_json(node.record),
         "index": node.index,
         # A forwarder may refuse a node that looks fine to everyone else.
         "takes_new_flows": node.record.takes_new_flows and not node.unroutable,
         "unroutable_reason": node.unroutable,
-        "health": [attrs.asdict(word) for word in node.words],
+        "health": [cast("shapes.Word", attrs.asdict(word)) for word in node.words],
         **_count_json(node.count),
     }
 
 
-def service_json(status: ServiceStatus) -> Json:
+def service_json(status: ServiceStatus) -> shapes.Service:
     """Return one element of GET /v1/services."""
     service = status.service
     return {
@@ -96,7 +107,7 @@ def service_json(status: ServiceStatus) -> Json:
         "id": status.id,
         "vip": str(service.vip),
         "port": service.port,
-        "protocol": service.protocol.name.lower(),
+        "protocol": cast("_Protocol", service.protocol.name.lower()),
         "target_port": service.target_port,
         "forwarder": service.forwarder,
         "scheduler": service.scheduler,
@@ -109,21 +120,22 @@ def service_json(status: ServiceStatus) -> Json:
     }
 
 
-def flows_json(page: FlowPage, *, limit: int, offset: int) -> Json:
+def flows_json(page: FlowPage, *, limit: int, offset: int) -> shapes.Flows:
     """Return GET /v1/flows."""
     return {
         "flows": [flow_json(flow) for flow in page.flows],
         "total": page.total,
         "limit": limit,
         "offset": offset,
+        "cursor": None if page.next is None else cursor_text(page.next),
     }
 
 
-def flow_json(flow: Flow) -> Json:
+def flow_json(flow: Flow) -> shapes.Flow:
     """Return one tracked connection."""
     return {
         "service": flow.service,
-        "protocol": flow.protocol.name.lower(),
+        "protocol": cast("_Protocol", flow.protocol.name.lower()),
         "client": str(flow.client),
         "client_port": flow.client_port,
         "node": str(flow.node),
@@ -134,7 +146,7 @@ def flow_json(flow: Flow) -> Json:
     }
 
 
-def peer_json(status: PeerStatus) -> Json:
+def peer_json(status: PeerStatus) -> shapes.Peer:
     """Return one element of GET /v1/peers."""
     return {
         "address": str(status.peer.address),
@@ -147,7 +159,7 @@ def peer_json(status: PeerStatus) -> Json:
     }
 
 
-def plugin_json(plugin: PluginStatus) -> Json:
+def plugin_json(plugin: PluginStatus) -> shapes.Plugin:
     """Return one element of GET /v1/plugins."""
     return {
         "name": plugin.name,
@@ -157,21 +169,47 @@ def plugin_json(plugin: PluginStatus) -> Json:
     }
 
 
-def _interface_json(interface: InterfaceStatus) -> Json:
+def config_json(status: ConfigStatus) -> shapes.Config:
+    """Return GET /v1/config."""
+    return {
+        "path": status.path,
+        "config_digest": status.digest,
+        "settings": dict(status.settings),
+        "toml": status.toml,
+    }
+
+
+def event_json(event: Event) -> shapes.Event:
+    """Return one event; its own facts come last."""
+    head: shapes.Event = {"id": event.id, "time": _timestamp(event.at), "event": event.kind}
+    return cast("shapes.Event", {**head, **event.facts})
+
+
+def events_json(events: Iterable[Event]) -> shapes.Events:
+    """Return GET /v1/events/recent."""
+    return {"events": [event_json(event) for event in events]}
+
+
+def history_json(node: str, events: Iterable[Event]) -> shapes.History:
+    """Return GET /v1/nodes/{node}/history."""
+    return {"node": node, "history": [event_json(event) for event in events]}
+
+
+def _interface_json(interface: InterfaceStatus) -> shapes.Interface:
     return {
         "name": interface.name,
-        "role": interface.role,
+        "role": cast("_Role", interface.role),
         "mode": None if interface.mode is None else interface.mode.value,
         "reason": interface.reason,
         "ifindex": interface.ifindex,
     }
 
 
-def _count_json(count: Count) -> Json:
+def _count_json(count: Count) -> shapes.Count:
     return {"packets": count.packets, "bytes": count.bytes}
 
 
-def _counts_json(counts: Mapping[str, Count]) -> Json:
+def _counts_json(counts: Mapping[str, Count]) -> dict[str, shapes.Count]:
     return {name: _count_json(count) for name, count in counts.items()}
 
 

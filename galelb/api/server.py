@@ -50,7 +50,8 @@ class ApiServer:
     """Component: the API of one balancer.
 
     Listens on `port` of each of `addresses` (those of the private interface) and on
-    `<directory>/api.sock`. Changes over TCP need the token of `<directory>/api.token`.
+    `<directory>/api.sock`. Changes over TCP need the token of `<directory>/api.token`, with
+    `token_reads` reads, too.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class ApiServer:
         port: int,
         directory: Path,
         ifindex: int | None = None,
+        token_reads: bool = False,
     ) -> None:
         self._view = view
         self._addresses = tuple(addresses)
         self._port = port
         self._directory = directory
         self._ifindex = ifindex
+        self._token_reads = token_reads
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, then let requests in progress finish for GRACE_S seconds.
@@ -74,7 +77,8 @@ class ApiServer:
         Raises ApiError before it is started: port in use, unusable directory or token.
         """
         local_app = create_app(self._view, AllowAll())
-        remote_app = create_app(self._view, BearerToken(load_or_create_token(self._directory)))
+        token = BearerToken(load_or_create_token(self._directory))
+        remote_app = create_app(self._view, token, token_reads=self._token_reads)
         path = self._directory / SOCKET_FILE
         with contextlib.ExitStack() as stack:
             remote = [stack.enter_context(self._listen(address)) for address in self._addresses]

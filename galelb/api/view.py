@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 
@@ -14,13 +14,17 @@ from galelb.abi import Reason
 from galelb.errors import GaleError
 from galelb.model import Flow, HealthWord, IPAddress, Metric, NodeRecord, Peer, Service, XdpMode
 
+if TYPE_CHECKING:
+    from galelb.api.events import EventLog
+
 __all__ = [
-    "MAX_WEIGHT",
     "UNEXPECTED_REASONS",
     "BalancerView",
     "CaptureStream",
     "CaptureWish",
+    "ConfigStatus",
     "Count",
+    "FlowKey",
     "FlowPage",
     "InterfaceStatus",
     "NodeStatus",
@@ -31,9 +35,6 @@ __all__ = [
     "UnknownNodeError",
     "UnknownServiceError",
 ]
-
-MAX_WEIGHT = 1000
-"""Largest weight that an operator can give a node."""
 
 UNEXPECTED_REASONS = frozenset(
     reason.name.lower()
@@ -111,6 +112,8 @@ class Status:
     config_digest: str = ""
     adopted: bool = False
     """Whether this start took over programs and maps of an earlier one."""
+    event_loop_lag_s: float = 0.0
+    """How late the balancer's own work ran at worst in the last minute or two."""
 
 
 @attrs.frozen(kw_only=True)
@@ -142,12 +145,29 @@ class ServiceStatus:
     """Packets of this service that were not forwarded, by reason; zero counts left out."""
 
 
+FlowKey = tuple[str, int, int, int, int, int, int]
+"""What flows are sorted by, see `galelb.api.paging`."""
+
+
 @attrs.frozen(kw_only=True)
 class FlowPage:
-    """A part of the flow table: `flows` from the asked offset, `total` that match the filter."""
+    """A part of the flow table: `flows` as asked for, `total` that match the filter."""
 
     flows: tuple[Flow, ...]
     total: int
+    next: FlowKey | None = None
+    """What to ask the next page with; None = this is the last one."""
+
+
+@attrs.frozen(kw_only=True)
+class ConfigStatus:
+    """The configuration in force; secrets are replaced already."""
+
+    path: str
+    digest: str
+    settings: Mapping[str, Any]
+    """Sections by name, as plain data."""
+    toml: str
 
 
 @attrs.frozen(kw_only=True)
@@ -227,10 +247,15 @@ class BalancerView(Protocol):
         service: str | None = None,
         node: IPAddress | None = None,
         client: IPAddress | None = None,
+        state: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        after: FlowKey | None = None,
     ) -> FlowPage:
-        """Return flows that match all given filters; the API has resolved node and service."""
+        """Return flows that match all given filters; the API has resolved node and service.
+
+        The page follows `after` and `offset` more; `galelb.api.paging.page_of` cuts it.
+        """
 
     async def peers(self) -> tuple[PeerStatus, ...]:
         """Return the other balancers of the group, empty for a lone one."""
@@ -238,13 +263,20 @@ class BalancerView(Protocol):
     async def plugins(self) -> tuple[PluginStatus, ...]:
         """Return the plugins in use."""
 
+    async def configuration(self) -> ConfigStatus:
+        """Return the configuration in force, without secrets."""
+
+    @property
+    def events(self) -> EventLog:
+        """What happened, and happens."""
+
     async def drain(self, address: IPAddress, *, on: bool) -> NodeRecord:
         """Stop (or resume) new flows to a node; survives a restart. Raises UnknownNodeError."""
 
     async def set_weight(self, address: IPAddress, weight: int | None) -> NodeRecord:
         """Override a node's weight (None = its own); survives a restart.
 
-        `weight` is 0 to MAX_WEIGHT. Raises UnknownNodeError.
+        `weight` is 0 to `galelb.api.limits.MAX_WEIGHT`. Raises UnknownNodeError.
         """
 
     async def metrics(self) -> Sequence[Metric]:

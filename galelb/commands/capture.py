@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from galelb.api.limits import (
+    DEFAULT_SECONDS,
+    DEFAULT_SNAPLEN,
+    MAX_COUNT,
+    MAX_SECONDS,
+    MAX_SNAPLEN,
+    MIN_SNAPLEN,
+)
 from galelb.commands.text import plain, plural
 from galelb.errors import ConfigError, GaleError
 
@@ -21,11 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["capture_command"]
 
-MAX_SNAPLEN = 9216  # galelb.api.streaming.MAX_SNAPLEN; a test compares, importing it costs 50 ms
-MIN_SNAPLEN = 64
-DEFAULT_SNAPLEN = 256
-MAX_SECONDS = 86_400
-DEFAULT_SECONDS = 3600
 STDOUT = "-"
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -40,7 +43,7 @@ Show = Callable[["Packet"], None]
 @click.option("--dropped", is_flag=True, help="Only packets that are dropped.")
 @click.option("--out", metavar="FILE", help="Write pcapng to FILE, or to stdout with -.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per packet.")
-@click.option("--count", type=click.IntRange(1), help="End after so many packets.")
+@click.option("--count", type=click.IntRange(1, MAX_COUNT), help="End after so many packets.")
 @click.option(
     "--seconds",
     type=click.IntRange(1, MAX_SECONDS),

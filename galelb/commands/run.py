@@ -113,7 +113,7 @@ async def _reload_on_hangup(
                 )
                 await balancer.reload(config)
             except GaleError as error:
-                log.error("not_reloaded", reason=str(error))  # noqa: TRY400 - for users
+                balancer.refuse(str(error))
 
 
 async def _watch_signals(balancer: Balancer, *, task_status: trio.TaskStatus[None]) -> None:

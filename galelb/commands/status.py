@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from galelb.api.limits import MAX_OFFSET, MAX_PAGE, MAX_WEIGHT
+
 if TYPE_CHECKING:
     from galelb.client import ApiClient
 
@@ -25,8 +27,6 @@ __all__ = [
     "weight_command",
 ]
 
-MAX_WEIGHT = 1000  # galelb.api.view.MAX_WEIGHT; a test compares, and importing it costs 50 ms
-MAX_PAGE = 1000  # galelb.api.requests.MAX_PAGE
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -114,7 +114,10 @@ def services_command(client: ApiClient, as_json: bool) -> None:
     show_default=True,
     help="How many to show.",
 )
-@click.option("--offset", type=click.IntRange(0), default=0, help="How many to leave out first.")
+@click.option("--state", metavar="STATE", help="Only flows in this state (established, ...).")
+@click.option(
+    "--offset", type=click.IntRange(0, MAX_OFFSET), default=0, help="How many to leave out first."
+)
 @_with_client
 def flows_command(
     client: ApiClient,
@@ -122,12 +125,19 @@ def flows_command(
     service: str | None,
     node: str | None,
     client_address: str | None,
+    state: str | None,
     limit: int,
     offset: int,
 ) -> None:
     """Show tracked connections."""
     page = client.get(
-        "flows", service=service, node=node, client=client_address, limit=limit, offset=offset
+        "flows",
+        service=service,
+        node=node,
+        client=client_address,
+        state=state,
+        limit=limit,
+        offset=offset,
     )
     _show(page, as_json, "flows")
 

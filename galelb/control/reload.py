@@ -9,7 +9,10 @@ __all__ = ["fixed_changes"]
 
 _FIXED = (
     ("instance", ("name", "run_dir")),
-    ("private_interface", ("node_port", "api_port", "load_balancer_port", "net_interface_private")),
+    (
+        "private_interface",
+        ("node_port", "api_port", "api_token_reads", "load_balancer_port", "net_interface_private"),
+    ),
     ("public_interface", ("net_interface_public",)),
     ("load_balancer_quorum", ("transport", "addresses")),
     ("forwarding", ("table_size", "table_seed", "extra_interfaces", "xdp_mode")),

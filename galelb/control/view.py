@@ -8,15 +8,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from galelb.api.paging import page_of
 from galelb.api.view import (
     CaptureStream,
     CaptureWish,
+    ConfigStatus,
     Count,
+    FlowKey,
     FlowPage,
     InterfaceStatus,
     NodeStatus,
@@ -26,13 +29,16 @@ from galelb.api.view import (
     Status,
     UnknownNodeError,
 )
+from galelb.config.redaction import redact
 from galelb.config.shared import digest as config_digest
+from galelb.config.show import show_config
 from galelb.control.counters import Counters, read_counters
 from galelb.control.host_notes import address_notes, veth_notes
 from galelb.control.serving import not_ready
 from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
 
 if TYPE_CHECKING:
+    from galelb.api.events import EventLog
     from galelb.capture.recorder import Recorder
     from galelb.config import BalancerConfig
     from galelb.control.controller import Controller
@@ -57,6 +63,7 @@ class RunningView:
     """Called after an operator changed something."""
     version: str
     recorder: Recorder
+    events: EventLog
     notes: tuple[str, ...] = ()
     source_notes: Callable[[], Sequence[str]] = tuple
     """Returns what the health sources say at present."""
@@ -157,26 +164,23 @@ class RunningView:
         service: str | None = None,
         node: IPAddress | None = None,
         client: IPAddress | None = None,
+        state: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        after: FlowKey | None = None,
     ) -> FlowPage:
-        """Return flows that match all given filters."""
+        """Return a page of the flows that match all given filters."""
 
         def matches(flow: Flow) -> bool:
             return (
                 service in (None, flow.service)
                 and node in (None, flow.node)
                 and client in (None, flow.client)
+                and state in (None, flow.state)
             )
 
         def collect() -> FlowPage:
-            page: list[Flow] = []
-            total = 0
-            for flow in filter(matches, flows):
-                if offset <= total < offset + limit:
-                    page.append(flow)
-                total += 1
-            return FlowPage(flows=tuple(page), total=total)
+            return page_of(filter(matches, flows), limit=limit, offset=offset, after=after)
 
         flows = self._flows()
         return await trio.to_thread.run_sync(collect)
@@ -202,6 +206,10 @@ class RunningView:
             for info in self.plugin_set.infos()
             if info.name in self.config.plugins
         )
+
+    async def configuration(self) -> ConfigStatus:
+        """Return the configuration in force, without secrets."""
+        return await trio.to_thread.run_sync(_config_status, self.config, self._digest)
 
     async def drain(self, address: IPAddress, *, on: bool) -> NodeRecord:
         """Stop (or resume) new flows to a node. Raises UnknownNodeError."""
@@ -270,6 +278,13 @@ class RunningView:
     def _forwarder_metrics(self) -> list[Metric]:
         forwarders = self.controller.served.forwarders.values()
         return [metric for forwarder in forwarders for metric in forwarder.metrics(self.datapath)]
+
+
+def _config_status(config: BalancerConfig, digest: str) -> ConfigStatus:
+    settings: dict[str, Any] = redact(config.model_dump(mode="json", exclude={"path"}))
+    return ConfigStatus(
+        path=str(config.path), digest=digest, settings=settings, toml=show_config(config)
+    )
 
 
 def _traffic(counters: Counters, controller: Controller) -> Iterator[Metric]:

@@ -108,6 +108,10 @@ class Plugins(HookMethods):
         """Return the version of every usable plugin, as `galelb_started` passes them on."""
         return {info.name: info.version for info in self.infos() if info.error is None}
 
+    def watch(self, watcher: object, name: str) -> None:
+        """Call the hooks of `watcher`, an object of the core's own that is no plugin."""
+        self._manager.register(watcher, name)
+
     # register
 
     @property

@@ -11,9 +11,13 @@ from typing import Any
 import attrs
 import trio
 
+from galelb.api.events import EventLog
+from galelb.api.paging import page_of
 from galelb.api.view import (
     CaptureWish,
+    ConfigStatus,
     Count,
+    FlowKey,
     FlowPage,
     InterfaceStatus,
     NodeStatus,
@@ -157,6 +161,7 @@ class FakeBalancer:
     flow_list: list[Flow] = attrs.Factory(_flows)
     peer_list: list[PeerStatus] = attrs.Factory(list)
     metric_list: list[Metric] = attrs.Factory(list)
+    events: EventLog = attrs.Factory(EventLog)
     capture_parts: list[bytes] = attrs.Factory(list)
     """What a capture gives; then it is over."""
     wishes: list[CaptureWish] = attrs.Factory(list)
@@ -220,8 +225,10 @@ class FakeBalancer:
         service: str | None = None,
         node: IPAddress | None = None,
         client: IPAddress | None = None,
+        state: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        after: FlowKey | None = None,
     ) -> FlowPage:
         """Return the flows that match."""
         found = [
@@ -230,8 +237,9 @@ class FakeBalancer:
             if service in (None, flow.service)
             and node in (None, flow.node)
             and client in (None, flow.client)
+            and state in (None, flow.state)
         ]
-        return FlowPage(flows=tuple(found[offset : offset + limit]), total=len(found))
+        return page_of(found, limit=limit, offset=offset, after=after)
 
     async def peers(self) -> tuple[PeerStatus, ...]:
         """Return the peers."""
@@ -242,6 +250,15 @@ class FakeBalancer:
         return tuple(
             PluginStatus(name=name, version="0.1.0", package="galelb", kinds=(kind,))
             for name, kind in (("l4_nat", "forwarder"), ("health_grpc", "health source"))
+        )
+
+    async def configuration(self) -> ConfigStatus:
+        """Return a configuration with a secret that was replaced."""
+        return ConfigStatus(
+            path="lb.toml",
+            digest="9b74c9897bac770f",
+            settings={"instance": {"name": "default"}, "plugins": {"x": {"token": "***"}}},
+            toml='[instance]\nname = "default"\n',
         )
 
     async def drain(self, address: IPAddress, *, on: bool) -> NodeRecord:

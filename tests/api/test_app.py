@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from galelb.api.app import create_app
 from galelb.api.auth import BearerToken
+from galelb.api.paging import cursor_text, flow_key
 from galelb.api.view import FlowPage, PeerStatus
 from galelb.errors import ApiError, MapError
 from galelb.model import Flow, Metric, Peer
@@ -53,6 +54,7 @@ async def test_status_tells_what_runs_and_whether_it_is_ready(client: Client) ->
             "forwarded": {"packets": 6000, "bytes": 3840000},
             "no_node": {"packets": 17, "bytes": 1190},
         },
+        "event_loop_lag_s": 0.0,
         "notes": [],
     } == response.json()
 
@@ -135,14 +137,16 @@ async def test_services_show_table_traffic_and_drops(client: Client) -> None:
 @pytest.mark.parametrize(
     ("query", "ports", "total"),
     [
-        ("", [40000, 40001, 40002, 40003, 40004], 5),
-        ("?limit=2&offset=1", [40001, 40002], 5),
+        ("", [40000, 40002, 40004, 40001, 40003], 5),
+        ("?limit=2&offset=1", [40002, 40004], 5),
         ("?offset=99", [], 5),
         ("?service=web&limit=1", [40000], 5),
         ("?service=dns", [], 0),
         ("?node=web-2", [40001, 40003], 2),
         ("?node=10.0.0.99", [], 0),
         ("?client=198.51.100.7", [40000, 40002, 40004], 3),
+        ("?state=established&node=web-2", [40001, 40003], 2),
+        ("?state=closing", [], 0),
     ],
 )
 async def test_flows_are_filtered_and_paged(
@@ -153,7 +157,7 @@ async def test_flows_are_filtered_and_paged(
     assert (ports, total) == ([flow["client_port"] for flow in page["flows"]], page["total"])
 
 
-async def test_a_flow_shows_both_sides(client: Client) -> None:
+async def test_a_flow_shows_both_sides(client: Client, balancer: FakeBalancer) -> None:
     page = (await client.get("/v1/flows?limit=1")).json()
 
     assert {
@@ -173,6 +177,7 @@ async def test_a_flow_shows_both_sides(client: Client) -> None:
         "total": 5,
         "limit": 1,
         "offset": 0,
+        "cursor": cursor_text(flow_key(balancer.flow_list[0])),
     } == page
 
 
@@ -251,6 +256,14 @@ async def test_weight_is_set_and_reset(client: Client, weight: int | None, in_fo
         ("GET", "/v1/flows?limit=%D9%A3", 400, "bad_parameter", "from 1 to 1000"),
         ("GET", f"/v1/flows?offset={'9' * 5000}", 400, "bad_parameter", "from 0 to"),
         ("GET", "/v1/flows?offset=-1", 400, "bad_parameter", "from 0 to"),
+        ("GET", "/v1/flows?offset=100001", 400, "bad_parameter", "from 0 to 100000"),
+        ("GET", "/v1/flows?state=Nice!", 400, "bad_parameter", "a word such as established"),
+        ("GET", "/v1/flows?cursor=%00", 400, "bad_parameter", "came with the page before"),
+        ("GET", "/v1/flows?cursor=WzFd", 400, "bad_parameter", "came with the page before"),
+        ("GET", "/v1/flows?cursor=WzFd&offset=1", 400, "bad_parameter", "do not go together"),
+        ("GET", "/v1/events/recent?limit=1001", 400, "bad_parameter", "from 1 to 1000"),
+        ("GET", "/v1/nodes/zzz/history", 404, "unknown_node", "no node 'zzz'"),
+        ("GET", "/nodes/zzz", 404, "unknown_node", "no node 'zzz'"),
         ("GET", "/v1/flows?client=me", 400, "bad_parameter", "must be an IP address, got 'me'"),
         ("GET", "/v1/flows?service=wep", 404, "unknown_service", "did you mean web?"),
         ("GET", "/v1/flows?node=wep-1", 404, "unknown_node", "did you mean web-1?"),

@@ -15,15 +15,14 @@ import trio.testing
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from galelb.api import limits
 from galelb.api import server as server_module
-from galelb.api import streaming
 from galelb.api.auth import TOKEN_FILE
 from galelb.api.guard import Guard
 from galelb.api.listen import SOCKET_FILE, listen_tcp
 from galelb.api.server import ApiServer
 from galelb.api.streaming import LAST_KEY
 from galelb.api.view import CaptureWish
-from galelb.commands import capture as command
 from galelb.testing.fakes import ENDLESS, FakeBalancer
 
 V4 = ip_address("127.0.0.1")
@@ -209,20 +208,12 @@ async def test_a_client_that_takes_nothing_is_cut_off(
         await until(lambda: view.captures == 0)
 
 
-def test_the_command_knows_the_api_s_bounds() -> None:
-    assert (streaming.MIN_SNAPLEN, streaming.MAX_SNAPLEN) == (
-        command.MIN_SNAPLEN,
-        command.MAX_SNAPLEN,
-    )
-    assert (streaming.DEFAULT_SECONDS, streaming.MAX_SECONDS) == (
-        command.DEFAULT_SECONDS,
-        command.MAX_SECONDS,
-    )
-    assert CaptureWish().snaplen == command.DEFAULT_SNAPLEN
-    assert CaptureWish().seconds == command.DEFAULT_SECONDS
+def test_what_is_not_asked_for_is_what_a_wish_has() -> None:
+    assert CaptureWish().snaplen == limits.DEFAULT_SNAPLEN
+    assert CaptureWish().seconds == limits.DEFAULT_SECONDS
 
 
 def test_programs_have_room_for_what_can_be_asked_for() -> None:
     header = (Path(__file__).parents[2] / "bpf/capture.h").read_text()
 
-    assert f"#define GALE_CAPTURE_SNAP\t{streaming.MAX_SNAPLEN}\t" in header
+    assert f"#define GALE_CAPTURE_SNAP\t{limits.MAX_SNAPLEN}\t" in header
