@@ -22,7 +22,9 @@ def is_secret(path: Sequence[str | int]) -> bool:
 def redact(value: Any, path: tuple[str | int, ...] = ()) -> Any:
     """Return a copy of plain data with every secret replaced; absent values stay visible."""
     if is_secret(path):
-        return value if value in (None, "", [], {}) else REDACTED
+        # Whether something is on, such as api_token_reads, tells no secret.
+        harmless = isinstance(value, bool) or value in (None, "", [], {})
+        return value if harmless else REDACTED
     if isinstance(value, dict):
         return {key: redact(item, (*path, str(key))) for key, item in value.items()}
     if isinstance(value, list | tuple):
