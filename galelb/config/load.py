@@ -21,7 +21,7 @@ from galelb.config.toml_json import parse_section, plain
 if TYPE_CHECKING:
     from galelb.plugins import Plugins
 
-__all__ = ["load_balancer_config", "missing_interfaces"]
+__all__ = ["balancer_config", "load_balancer_config", "missing_interfaces"]
 
 
 def load_balancer_config(
@@ -33,7 +33,11 @@ def load_balancer_config(
     problems of the file, PluginError for a bad name in `select`. Broken plugins that the
     configuration does not use are logged as warnings.
     """
-    file = read_toml(path)
+    return balancer_config(read_toml(path), plugins, select)
+
+
+def balancer_config(file: TomlFile, plugins: Plugins, select: Sequence[str] = ()) -> BalancerConfig:
+    """Return what `load_balancer_config` does, of a file that was read already."""
     data, problems = plain(file.data)
     apply_selection(data, select, plugins)
     draft = draft_sections(data)
@@ -45,7 +49,7 @@ def load_balancer_config(
     sections = _sections(file, draft)
     plugins.warn_broken(options)
     values = {name: getattr(sections, name) for name in BalancerSections.model_fields}
-    return BalancerConfig(**values, plugins=options, path=path)
+    return BalancerConfig(**values, plugins=options, path=file.path)
 
 
 def _sections(file: TomlFile, draft: Draft) -> BalancerSections:

@@ -13,7 +13,7 @@ from galelb.config.option_schema import value_text
 from galelb.config.redaction import redact
 from galelb.durations import is_duration
 
-__all__ = ["show_config", "show_sections"]
+__all__ = ["section_values", "show_config", "show_sections"]
 
 
 def show_config(config: BalancerConfig) -> str:
@@ -48,11 +48,16 @@ def _tables(config: BaseModel, names: Sequence[str]) -> Iterator[str]:
 
 def _section(header: str, section: BaseModel, path: tuple[str | int, ...]) -> list[str]:
     lines = [header]
-    for key, field in type(section).model_fields.items():
-        value = redact(_plain(getattr(section, key)), (*path, key))
-        text = value_text(value, duration=is_duration(field.metadata) and value != "***")
+    for key, text in section_values(section, path):
         lines.append(f"{key} = {text}" if text else f"# {key}: not set")
     return [*lines, ""]
+
+
+def section_values(section: BaseModel, path: tuple[str | int, ...]) -> Iterator[tuple[str, str]]:
+    """Iterate over the keys of a section at `path`, and their values as TOML; "" = not set."""
+    for key, field in type(section).model_fields.items():
+        value = redact(_plain(getattr(section, key)), (*path, key))
+        yield key, value_text(value, duration=is_duration(field.metadata) and value != "***")
 
 
 def _plain(value: Any) -> Any:

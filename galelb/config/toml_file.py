@@ -13,7 +13,7 @@ import tomli
 from galelb.config.toml_lines import KeyPath, key_lines, line_of
 from galelb.errors import ConfigError
 
-__all__ = ["TomlFile", "find_config", "read_toml"]
+__all__ = ["TomlFile", "find_config", "parse_toml", "read_toml"]
 
 SYSTEM_FOLDER = Path("/etc/galelb")
 _MAX_BYTES = 1024 * 1024
@@ -51,7 +51,11 @@ def find_config(name: str, explicit: Path | None = None) -> Path:
 
 def read_toml(path: Path) -> TomlFile:
     """Return the content of a file. Blocks on the disk. Raises ConfigError."""
-    text = _decode(path, _read(path))
+    return parse_toml(path, _decode(path, _read(path)))
+
+
+def parse_toml(path: Path, text: str) -> TomlFile:
+    """Return what a text says that is, or might be, the content of `path`. Raises ConfigError."""
     try:
         data = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
