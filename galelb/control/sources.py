@@ -116,7 +116,8 @@ class HealthSources:
                 await self._begin(name, config)
             except GaleError as error:
                 failures.append(error)
-                self._desk.use_checkers(self._checking())
+        if failures:
+            self._desk.use_checkers(self._checking())
         if len(failures) == 1:
             raise failures[0]
         if failures:
