@@ -56,11 +56,19 @@ class NodeChange(TypedDict):
     draining: bool
     """No new connections, because the operator or the node wants so."""
     weight: int
-    """The weight in force."""
+    """The weight that it shall have: the operator's, else its own."""
     own_weight: int
-    """The node's own weight."""
+    """The node's own weight: what it announces, else what `[[nodes]]` says, else 1."""
     operator_weight: int | None
     """The weight that was set over the API, or null."""
+    effective_weight: float
+    """What lookup tables go by now; 0 when it gets no new connections."""
+    weight_reason: str
+    """Why that is less than its weight; empty when it is not."""
+    start_share: int
+    """Percent of its weight that its slow start has reached."""
+    load_share: int
+    """Percent of its weight that its load leaves it."""
     static: bool
     """Whether it is from `[[nodes]]`."""
     neighbour: str | None
@@ -79,6 +87,10 @@ class Node(NodeChange):
 
     index: int
     """Its number in the tables."""
+    weight_from: Literal["operator", "node", "config", "default"]
+    """Whose word its weight is."""
+    load: float | None
+    """Runnable tasks per CPU that it reports, averaged over some seconds; null = it does not."""
     unroutable_reason: str
     """Why lookup tables leave it out; empty when they do not."""
     health: list[Word]

@@ -23,6 +23,7 @@ from galelb.api.view import (
     ServiceStatus,
     Status,
 )
+from galelb.health.weights import FULL
 from galelb.model import Flow, NodeRecord
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _Protocol = Literal["tcp", "udp"]
+_WeightFrom = Literal["operator", "node", "config", "default"]
 _Role = Literal["public", "private", "both", "extra"]
 
 
@@ -78,6 +80,10 @@ def record_json(record: NodeRecord) -> shapes.NodeChange:
         "weight": record.weight,
         "own_weight": record.node.weight,
         "operator_weight": record.operator_weight,
+        "effective_weight": _rounded(record.effective_weight if record.takes_new_flows else 0),
+        "weight_reason": _weight_reason(record),
+        "start_share": record.start_share,
+        "load_share": record.load_share,
         "static": record.node.static,
         "neighbour": record.neighbour,
         "failures": record.failures,
@@ -91,12 +97,25 @@ def node_json(node: NodeStatus) -> shapes.Node:
     return {
         **record_json(node.record),
         "index": node.index,
+        "weight_from": cast("_WeightFrom", node.weight_from),
+        "load": None if node.load is None else round(node.load, 2),
+        "effective_weight": 0 if node.unroutable else _rounded(node.record.effective_weight),
         # A forwarder may refuse a node that looks fine to everyone else.
         "takes_new_flows": node.record.takes_new_flows and not node.unroutable,
         "unroutable_reason": node.unroutable,
         "health": [cast("shapes.Word", attrs.asdict(word)) for word in node.words],
         **_count_json(node.count),
     }
+
+
+def _rounded(weight: float) -> float:
+    """Return a weight without digits that nobody meant; whole numbers stay whole."""
+    return round(weight, 4)
+
+
+def _weight_reason(record: NodeRecord) -> str:
+    shares = {"slow start": record.start_share, "load": record.load_share}
+    return ", ".join(f"{what} {share} %" for what, share in shares.items() if share < FULL)
 
 
 def service_json(status: ServiceStatus) -> shapes.Service:

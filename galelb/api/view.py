@@ -128,6 +128,10 @@ class NodeStatus:
     """Why lookup tables leave it out, for people; empty when they may name it."""
     words: tuple[HealthWord, ...] = ()
     """The last word of every health source about it."""
+    weight_from: str = "default"
+    """Whose word its weight is: operator, node, config or default."""
+    load: float | None = None
+    """Runnable tasks per CPU that it reports; None = it does not say."""
 
 
 @attrs.frozen(kw_only=True)

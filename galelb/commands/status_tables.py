@@ -186,9 +186,12 @@ def _state(node: Json) -> Text:
 
 
 def _weight(node: Json) -> Text:
-    if node["operator_weight"] is None:
-        return Text(str(node["weight"]))
-    return Text(f"{node['weight']} (own {node['own_weight']})")
+    notes = [] if node["operator_weight"] is None else [f"own {node['own_weight']}"]
+    weight = str(node["weight"])
+    if node["takes_new_flows"] and node["weight_reason"]:
+        weight = f"{node['effective_weight']:.4g} of {weight}"
+        notes.append(plain(node["weight_reason"]))
+    return Text(f"{weight} ({'; '.join(notes)})" if notes else weight)
 
 
 def _node_note(node: Json) -> Text:

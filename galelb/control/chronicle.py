@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 from collections.abc import Callable
 from typing import Any
 
 from galelb.api.events import EventLog
+from galelb.health.weights import FULL
 from galelb.hooks import hookimpl
 from galelb.model import IPAddress, NodeRecord, Peer, Service, XdpMode
 
@@ -19,6 +21,10 @@ class Chronicle:
 
     def __init__(self, knows: Callable[[IPAddress], bool]) -> None:
         self.events = EventLog()
+        self.reload_succeeded = True
+        """Whether the configuration that was given last is in force."""
+        self.configured_at = time.time()
+        """Since when the configuration is in force."""
         self._knows = knows
 
     @hookimpl
@@ -65,10 +71,12 @@ class Chronicle:
 
     def reloaded(self, digest: str) -> None:
         """Note another configuration in force."""
+        self.reload_succeeded, self.configured_at = True, time.time()
         self.events.add("config_reloaded", config_digest=digest)
 
     def not_reloaded(self, reason: str) -> None:
         """Note that a configuration cannot be used; the one before stays in force."""
+        self.reload_succeeded = False
         self.events.add("config_refused", reason=reason)
 
 
@@ -79,11 +87,16 @@ def _kind(old: NodeRecord | None, new: NodeRecord) -> str | None:
         return "node_state"
     if old.draining is not new.draining:
         return "node_draining"
-    if old.effective_weight != new.effective_weight:
+    if old.weight != new.weight or old.load_share != new.load_share or _started(old, new):
         return "node_weight"
     if old.neighbour != new.neighbour:
         return "node_neighbour"
     return None
+
+
+def _started(old: NodeRecord, new: NodeRecord) -> bool:
+    """Whether a slow start is over; all of its steps would drown everything else."""
+    return old.start_share < FULL == new.start_share
 
 
 def _facts(old: NodeRecord | None, new: NodeRecord) -> dict[str, Any]:

@@ -84,12 +84,18 @@ async def test_nodes_are_listed_in_order(client: Client) -> None:
         "weight": 1,
         "own_weight": 1,
         "operator_weight": None,
+        "effective_weight": 0,
+        "weight_reason": "",
+        "start_share": 100,
+        "load_share": 100,
         "static": False,
         "neighbour": "02:00:00:00:00:0c",
         "failures": 0,
         "reports": 3,
         "takes_new_flows": False,
         "index": 2,
+        "weight_from": "default",
+        "load": None,
         "unroutable_reason": "drained by the operator",
         "health": [
             {
@@ -103,6 +109,24 @@ async def test_nodes_are_listed_in_order(client: Client) -> None:
         "packets": 2000,
         "bytes": 1280000,
     } == nodes[1]
+
+
+async def test_a_node_that_starts_or_is_busy_says_what_counts_and_why(
+    client: Client, balancer: FakeBalancer
+) -> None:
+    first = balancer.node_list[0]
+    node = attrs.evolve(first.record.node, weight=3)
+    record = attrs.evolve(first.record, node=node, start_share=35, load_share=80)
+    balancer.node_list = [attrs.evolve(first, record=record, load=1.333, weight_from="node")]
+
+    told = (await client.get("/v1/nodes/web-1")).json()
+
+    assert (3, 0.84, "slow start 35 %, load 80 %") == (
+        told["weight"],
+        told["effective_weight"],
+        told["weight_reason"],
+    )
+    assert (1.33, "node") == (told["load"], told["weight_from"])
 
 
 @pytest.mark.parametrize("wanted", ["10.0.0.11", "web-1"])

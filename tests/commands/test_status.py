@@ -127,6 +127,16 @@ async def test_nodes_show_state_weight_and_why(run: Run, balancer: FakeBalancer)
     ) == output
 
 
+async def test_nodes_show_what_of_a_weight_counts(run: Run, balancer: FakeBalancer) -> None:
+    starting, *others = balancer.node_list
+    record = attrs.evolve(starting.record, start_share=40, operator_weight=5)
+    balancer.node_list = [attrs.evolve(starting, record=record), *others]
+
+    _, output = await run(commands.nodes_command)
+
+    assert "routable  2 of 5 (own 1; slow start 40 %)" in output
+
+
 async def test_services_show_table_and_drops(run: Run) -> None:
     _, output = await run(commands.services_command)
 
