@@ -3,10 +3,13 @@
 #ifndef GALELB_SEND_H
 #define GALELB_SEND_H
 
-/* Frames longer than any wire's MTU were merged on receipt (GRO) and will be cut again. */
+/*
+ * Packets that are several (GSO, GRO) are cut when they leave. XDP sees none, and knows none: what it
+ * redirects must fit, else the kernel drops it unseen (xdp_ok_fwd_dev).
+ */
 static __always_inline int gale_too_big(GALE_CTX *ctx, struct gale_packet *p, u32 mtu)
 {
-	return p->len > mtu && p->len <= GALE_WIRE_MTU && !gale_gso_size(ctx);
+	return p->len > mtu && !gale_gso_size(ctx);
 }
 
 static __always_inline void gale_fragment_addresses(struct gale_packet *p, u32 *saddr, u32 *daddr,

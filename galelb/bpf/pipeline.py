@@ -173,7 +173,6 @@ def _defines(
         "GALE_FLOW_SEED": f"{host.flow_seed}ULL",
         "GALE_TICK_SHIFT": host.tick_shift,
         "GALE_HZ": host.hz,
-        "GALE_WIRE_MTU": max(host.private.mtu, host.public.mtu),
     }
     if any(service.vip.version == 6 for service in services.values()):
         numbers["GALE_IPV6"] = 1

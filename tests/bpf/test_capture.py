@@ -283,9 +283,9 @@ def test_a_ring_that_nobody_reads_fills_and_that_is_all(camera: Camera) -> None:
     camera.wish(snap=9216, flags=int(CaptureFlag.FOREIGN))
     talk = _talk(camera)
     camera.runner.run(talk.to_vip(), PUBLIC)
-    packet = talk.to_vip(flags="PA", payload=bytes(3000))
+    packet = talk.to_vip(flags="PA", payload=bytes(1400))
 
-    camera.runner.run_raw(packet, PUBLIC, repeat=2000)  # each gets what the last one made of it
+    camera.runner.run_raw(packet, PUBLIC, repeat=4000)  # each gets what the last one made of it
     outcome = camera.runner.run(packet, PUBLIC)
 
     assert Reason.FORWARDED == outcome.reason

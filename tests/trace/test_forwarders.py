@@ -118,13 +118,6 @@ def rows():
             2001,
         ),
         Row(
-            "gso",
-            E / v4() / TCP(sport=1001, dport=80, flags="S") / Raw(b"b" * 60_000),
-            "forwarded",
-            "tcp-v4",
-            1001,
-        ),
-        Row(
             "options",
             E / v4(options=[IPOption_NOP()] * 4) / TCP(sport=1002, dport=80, flags="S"),
             "forwarded",
@@ -305,6 +298,30 @@ def test_l3_route_puts_packets_into_udp(tracing):
         names = [layer["layer"] for layer in one["out"]["layers"]]
         assert ["eth", "ip6" if six else "ip", "udp"] == names[:3], row.name
         assert names[3] == ("ip" if isinstance(packet, IP) else "ip6"), row.name
+
+
+@pytest.mark.parametrize(
+    ("forwarder", "more", "room"),
+    [
+        ("l2_bridge", "", 1500),
+        ("l4_nat", "", 1500),
+        ("l3_route", '[plugins.l3_route]\nencap = "none"', 1500),
+        ("l3_route", "", 1480),
+        ("l3_route", '[plugins.l3_route]\nencap = "gue"', 1472),
+    ],
+)
+def test_what_the_way_out_cannot_take_is_answered(tracing, forwarder, more, room):
+    """However long it is: XDP would drop a longer frame unseen."""
+    tracing.configure(services(forwarder, more))
+    lengths = [room, room + 1, 1504, 9000, 60_000]
+    packets = [E / v4() / UDP(sport=2000, dport=53) / Raw(bytes(length - 28)) for length in lengths]
+
+    found = tracing.trace(packets, OPTIONS[0])
+
+    assert ["forwarded"] + ["icmp_sent"] * 4 == [one["reason"] for one in found]
+    for one in found[1:]:
+        answer = Ether(bytes.fromhex(one["out"]["data"]))[ICMP]
+        assert (3, 4, room) == (answer.type, answer.code, answer.nexthopmtu)
 
 
 def test_l4_nat_speaks_for_the_client(tracing):
