@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drain": ("galelb.commands.status:drain_command", "Send a node no new flows."),
     "undrain": ("galelb.commands.status:undrain_command", "Send a node new flows again."),
     "weight": ("galelb.commands.status:weight_command", "Set the weight of a node."),
+    "plan": ("galelb.commands.plan:plan_command", "Show what a new configuration would change."),
     "trace": (
         "galelb.commands.trace:trace_command",
         "Tell why packets go where they go.",
