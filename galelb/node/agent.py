@@ -78,9 +78,8 @@ class NodeAgent:
 
         Returns when all balancers that are heard know it, or after some seconds.
         """
-        if self.stopped_at is None:
-            self.stopped_at = time.time()
         await self._keep(self._stop_file.write, "stop")
+        self.stopped_at = self._stop_file.since() or self.stopped_at or time.time()
         self.health.stop()
         log.warning("stopped_by_operator", mend=_START)
         with trio.move_on_after(_STOP_WAIT_S):
