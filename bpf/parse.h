@@ -167,6 +167,8 @@ static __always_inline int gale_parse_extensions(GALE_CTX *ctx, struct gale_pack
 
 	for (i = 0; i < GALE_MAX_EXTENSIONS && more > 0; i++) {
 		more = gale_parse_extension(p, data, end);
+		if (p->l4 > GALE_MAX_L4)
+			return -1;
 		p->l4 &= GALE_MAX_L4;
 	}
 	if (more || p->l4 > p->l3 + p->len)

@@ -15,6 +15,8 @@ ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 VLAN_TYPES = (0x8100, 0x88A8)
 MAX_TAGS = 2
 MAX_EXTENSIONS = 5
+MAX_OFFSET = 0x3FF
+"""No header that is read starts later in a frame."""
 HOP, ROUTING, FRAGMENT, AUTH, DEST = 0, 43, 44, 51, 60
 MINIMUM = {(4, TCP): 20, (4, UDP): 8, (4, ICMP): 8, (6, TCP): 20, (6, UDP): 8, (6, ICMP6): 8}
 
@@ -137,6 +139,8 @@ def _walk(data: bytes, packet: Dissected) -> Dissected | None:
             return None
         length = {FRAGMENT: 8, AUTH: (data[at + 1] + 2) * 4}.get(kind, (data[at + 1] + 1) * 8)
         packet = attrs.evolve(packet, protocol=data[at], l4=at + length)
+        if packet.l4 > MAX_OFFSET:
+            return None
         if kind == FRAGMENT:
             packet = _fragment6(data, at, packet)
             if packet.later_fragment:

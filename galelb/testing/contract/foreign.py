@@ -10,7 +10,7 @@ from galelb.bpf.pipeline import Context
 from galelb.testing.cases import Play
 from galelb.testing.contract.stage import Case, Stage, broken, cases
 from galelb.testing.corpus import every_length, noise, runnable
-from galelb.testing.packets import arp_request, frame, icmp_echo, neighbour_request
+from galelb.testing.packets import arp_request, extension, frame, icmp_echo, neighbour_request
 from galelb.testing.runner import Outcome, Verdict
 from galelb.testing.world import PRIVATE, PUBLIC
 
@@ -52,6 +52,12 @@ def another_protocol(data: bytes) -> bytes:
     return data[:at] + b"\x84" + data[at + 1 :]
 
 
+def overlong(data: bytes) -> bytes:
+    """Return the IPv6 packet with a first extension header that claims more than there is."""
+    at = 14 + 40 + 1
+    return data[:at] + b"\xfb" + data[at + 1 :]
+
+
 def _row(name: str, packet: object, reason: Reason = FOREIGN, **more: object) -> Case:
     return Case(name=name, packet=packet, reason=reason, **more)  # type: ignore[arg-type]
 
@@ -78,6 +84,12 @@ ROWS = [
     ),
     _row("unknown ethertype", lambda p: retyped(p.talk.to_vip(), 0x88CC), UNREADABLE),
     _row("wrong ip version", lambda p: another_version(p.talk.to_vip()), UNREADABLE),
+    _row(
+        "an extension header longer than the frame",
+        lambda p: overlong(p.talk.to_vip(extensions=[extension("hop")])),
+        UNREADABLE,
+        kinds=("tcp6", "udp6"),
+    ),
     _row("only ethernet", lambda p: p.talk.to_vip()[:14], UNREADABLE, contexts=XDP),
     _row("half a header", lambda p: p.talk.to_vip()[:30], UNREADABLE, contexts=XDP),
     _row("cut off at its end", lambda p: p.talk.to_vip()[:-1], UNREADABLE),
