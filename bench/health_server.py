@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from galelb.commands.run import collect_seldom
 from galelb.config import BalancerConfig, load_balancer_config
 from galelb.control.nodes import NodeDesk
 from galelb.control.settings import health_settings
@@ -111,4 +112,5 @@ def say(found: object) -> None:
 
 if __name__ == "__main__":
     configure_logging("error")
+    collect_seldom()
     trio.run(serve)

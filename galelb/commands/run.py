@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from galelb.balancer import Balancer
 
-__all__ = ["detach_command", "run_command"]
+__all__ = ["collect_seldom", "detach_command", "run_command"]
 
 log = structlog.get_logger("galelb.run")
 
@@ -73,7 +74,18 @@ def run_command(
     with _only_one(loaded.instance.directory), claimed(wanted_interfaces(loaded)):
         pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
+        collect_seldom()
         trio.run(_run_until_signal, balancer, select)
+
+
+def collect_seldom() -> None:
+    """Let the garbage collector pause everything less often.
+
+    What is imported stays, and so do the hundreds of objects of each node's connection: walking
+    over them again and again took 7 % of the time with 2,000 nodes, 0.1 s at once.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _expect_to_compile() -> None:
