@@ -22,6 +22,7 @@ from galelb.api.operations import OPERATIONS
 from galelb.config import models
 from galelb.config import node as node_config
 from galelb.config.option_schema import OptionInfo, describe_model
+from galelb.control.metric_families import FAMILIES
 from galelb.hooks import HookSpecs
 from galelb.plugins import Plugins
 
@@ -153,6 +154,15 @@ def _type(of: dict[str, Any]) -> str:
     return str(of["type"])
 
 
+def metrics() -> str:
+    """Return the metrics of the core."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for one in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in one.labels) or "-"
+        rows.append(f"| `{one.name}` | {one.kind} | {labels} | {one.help} |")
+    return "\n".join(rows) + "\n"
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     "instance": lambda: table(models.InstanceSection),
     "private_interface": lambda: table(models.PrivateInterfaceSection),
@@ -170,6 +180,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "node.node": lambda: table(node_config.NodeSettings),
     "node.checks": lambda: table(node_config.CheckSection),
     "hooks": hooks,
+    "metrics": metrics,
     "api.operations": api_operations,
     "api.parameters": api_parameters,
     "api.objects": api_objects,

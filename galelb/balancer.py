@@ -14,6 +14,7 @@ from galelb.config.shared import digest as config_digest
 from galelb.control.chronicle import Chronicle
 from galelb.control.controller import Controller
 from galelb.control.identity import Numbering
+from galelb.control.lag import LoopLag
 from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
 from galelb.control.saver import StateSaver
@@ -80,6 +81,7 @@ class Balancer:
         self._moved = Signal()  # of nodes, services and tables, for health sources
         self._chronicle = Chronicle(lambda node: self._health.get(node) is not None)
         plugins.watch(self._chronicle, "chronicle")
+        self._lag = LoopLag()
         plugins.configure(config)
         self._tables = TableKeeper(plugins, table_settings(config))
         self._controller = Controller(
@@ -193,6 +195,7 @@ class Balancer:
             self._controller,
             self._saver,
             self._desk,
+            self._lag,
             ProgramEvents(
                 self._datapath.events,
                 self._next_hops,
@@ -318,6 +321,7 @@ class Balancer:
             desk=self._desk,
             sources=sources,
             chronicle=self._chronicle,
+            lag=self._lag,
             adopted=self._state.adopted,
         )
         return api_server(self._view, private)

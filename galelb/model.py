@@ -241,3 +241,6 @@ class Metric:
     value: float
     labels: dict[str, str] = attrs.Factory(dict)
     kind: str = "gauge"
+    """gauge, counter, or histogram, whose `value` is the sum of all observations."""
+    buckets: tuple[tuple[float, int], ...] = ()
+    """Of a histogram: (upper bound, observations up to it), rising; the last bound is infinite."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -81,6 +81,8 @@ class EventLog:
         self._clock = clock
         self._start = f"{int(clock() * 1000):x}"
         self._count = 0
+        self.counts: Counter[str] = Counter()
+        """How many there were of each kind."""
         self._last: deque[Event] = deque(maxlen=KEEP)
         self._of_node: dict[str, deque[Event]] = {}
         self._subscriptions: set[Subscription] = set()
@@ -91,6 +93,7 @@ class EventLog:
         facts = facts if node is None else {"node": node, **facts}
         event = self._event(self._count + 1, kind, facts)
         self._count += 1
+        self.counts[kind] += 1
         self._last.append(event)
         if node is not None:
             self._remember(node, event)

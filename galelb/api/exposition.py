@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import inf
 
 import structlog
 from prometheus_client import Metric as Family
@@ -15,7 +17,7 @@ from galelb.model import Metric
 __all__ = ["CONTENT_TYPE", "exposition"]
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-KINDS = ("gauge", "counter")
+KINDS = ("gauge", "counter", "histogram")
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -52,9 +54,24 @@ def exposition(metrics: Sequence[Metric]) -> bytes:
         seen.add(key)
         if family is None:
             family = families[base] = Family(base, metric.help, metric.kind)
-        sample = f"{base}_total" if metric.kind == "counter" else base
-        family.add_sample(sample, metric.labels, metric.value)
+        _add(family, metric)
     return generate_latest(_Collected(families.values()))
+
+
+def _add(family: Family, metric: Metric) -> None:
+    name, labels = family.name, metric.labels
+    if metric.kind != "histogram":
+        suffix = "_total" if metric.kind == "counter" else ""
+        family.add_sample(f"{name}{suffix}", labels, metric.value)
+        return
+    for bound, count in metric.buckets:
+        family.add_sample(f"{name}_bucket", {**labels, "le": _bound(bound)}, count)
+    family.add_sample(f"{name}_count", labels, metric.buckets[-1][1])
+    family.add_sample(f"{name}_sum", labels, metric.value)
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == inf else str(float(bound))
 
 
 def _problem(metric: Metric, family: Family | None) -> str:
@@ -69,6 +86,18 @@ def _problem(metric: Metric, family: Family | None) -> str:
         return "a label's value is not text"
     if not isinstance(metric.value, int | float):
         return "its value is not a number"
+    if (metric.kind == "histogram") is not _whole(metric.buckets):
+        return "a histogram needs rising buckets up to infinity, and nothing else has any"
     if family is not None and family.type != metric.kind:
         return f"is a {family.type} elsewhere"
     return ""
+
+
+def _whole(buckets: Sequence[tuple[float, int]]) -> bool:
+    numbers = all(isinstance(n, int | float) for pair in buckets for n in pair)
+    return (
+        bool(buckets)
+        and numbers
+        and buckets[-1][0] == inf
+        and all(below[0] < above[0] and below[1] <= above[1] for below, above in pairwise(buckets))
+    )

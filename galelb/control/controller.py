@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from galelb.control.writing import Writing
 from galelb.errors import GaleError
 from galelb.forwarder import ForwardingView
 from galelb.health import NodeHealth
+from galelb.metrics import Histogram
 from galelb.model import IPAddress, Service
 from galelb.resolve.next_hops import NextHopChanges, NextHopTable
 from galelb.tables.keeper import TableKeeper
@@ -63,6 +65,9 @@ class Controller:
         self.tables = tables
         self.unroutable: Mapping[IPAddress, str] = {}
         self.plans = 0
+        self.plan_failures = 0
+        self.plan_times = Histogram()
+        """How long changes took to be in the maps."""
         self.gateway_of: Callable[[IPAddress], IPAddress | None] = lambda _: None
         """Returns the router on the way to a node, as far as it is known."""
         self._remember = remember
@@ -72,6 +77,7 @@ class Controller:
         self._served: Served | None = None
         self._lock = trio.Lock()
         self._wanted = trio.Event()
+        self._wanted_since: float | None = None
         self._incomplete = False
         self._refused: Refused = {}
 
@@ -84,6 +90,8 @@ class Controller:
 
     def wake(self) -> None:
         """Ask for a new plan soon; cheap, never blocks."""
+        if self._wanted_since is None:
+            self._wanted_since = time.perf_counter()
         self._wanted.set()
 
     async def serve(self, served: Served) -> None:
@@ -109,11 +117,15 @@ class Controller:
             with trio.move_on_after(RETRY_S if self._numbers.waiting else float("inf")):
                 await self._wanted.wait()
             self._wanted = trio.Event()
+            since, self._wanted_since = self._wanted_since, None
             async with self._lock:
                 try:
                     await self._plan(self._changed_hops())
+                    if since is not None:
+                        self.plan_times.observe(time.perf_counter() - since)
                 except GaleError as error:
                     self._incomplete = True
+                    self.plan_failures += 1
                     log.error("plan_failed", reason=str(error))  # noqa: TRY400 - for users
 
     def _changed_hops(self) -> NextHopChanges:

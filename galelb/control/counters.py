@@ -12,18 +12,24 @@ from galelb.abi import Reason
 from galelb.api.view import Count
 from galelb.forwarder import BpfMap
 
-__all__ = ["FORWARDING_REASONS", "Counters", "read_counters"]
+__all__ = ["FORWARDING_REASONS", "Counters", "outcome", "read_counters"]
 
 FORWARDING_REASONS = frozenset({Reason.FORWARDED, Reason.FRAGMENT_FOLLOWED, Reason.ICMP_TRANSLATED})
 """Reasons of packets that went to a node."""
 
-_NOT_DROPS = FORWARDING_REASONS | {
-    Reason.PASS_FOREIGN,
-    Reason.PASS_UNPARSABLE,
-    Reason.RETURNED,
-    Reason.ICMP_SENT,
-    Reason.RESET_SENT,
+_OUTCOMES = {
+    **dict.fromkeys(FORWARDING_REASONS, "forwarded"),
+    Reason.PASS_FOREIGN: "passed",
+    Reason.PASS_UNPARSABLE: "passed",
+    Reason.RETURNED: "returned",
+    Reason.ICMP_SENT: "answered",
+    Reason.RESET_SENT: "answered",
 }
+
+
+def outcome(reason: Reason) -> str:
+    """Return what becomes of packets: forwarded, returned, answered, passed or dropped."""
+    return _OUTCOMES.get(reason, "dropped")
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +57,7 @@ class Counters:
     def drops(self, service_id: int) -> dict[str, Count]:
         """Return what a service dropped, by lower-case reason name."""
         counts = self.by_service.get(service_id, {})
-        return {r.name.lower(): count for r, count in counts.items() if r not in _NOT_DROPS}
+        return {r.name.lower(): count for r, count in counts.items() if outcome(r) == "dropped"}
 
 
 def read_counters(

@@ -12,6 +12,7 @@ from galelb.api.server import ApiServer
 from galelb.capture.recorder import Recorder
 from galelb.control.host_notes import api_addresses
 from galelb.control.view import RunningView
+from galelb.control.work import Work
 
 if TYPE_CHECKING:
     import trio
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from galelb.config import BalancerConfig
     from galelb.control.chronicle import Chronicle
     from galelb.control.controller import Controller
+    from galelb.control.lag import LoopLag
     from galelb.control.nodes import NodeDesk
     from galelb.control.sources import HealthSources
     from galelb.datapath.deployment import Deployment
@@ -42,6 +44,7 @@ def running_view(
     desk: NodeDesk,
     sources: HealthSources,
     chronicle: Chronicle,
+    lag: LoopLag,
     adopted: bool,
 ) -> RunningView:
     """Return what the API sees; logs what forwarders note of their capacity and the like."""
@@ -57,7 +60,7 @@ def running_view(
         changed=desk.settle,
         version=importlib.metadata.version("galelb"),
         recorder=Recorder(deployment, controller, reloading),
-        events=chronicle.events,
+        work=Work(chronicle=chronicle, lag=lag, report_times=desk.report_times),
         notes=tuple(notes),
         source_notes=sources.notes,
         adopted=adopted,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import trio
 
 from galelb.errors import GaleError
 from galelb.health.weights import FULL
+from galelb.metrics import Histogram
 from galelb.model import HealthReport, HealthStatus, IPAddress, Node, NodeRecord, NodeState
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class NodeDesk:
         self._on_change = on_change
         self._on_join = on_join
         self._on_leave = on_leave
+        self.report_times: dict[str, Histogram] = {}
+        """By source: how long reports took to be applied."""
         self._moved = trio.Event()
         self._due = float("inf")
         """When `run` wakes by itself."""
@@ -62,6 +66,7 @@ class NodeDesk:
         Raises GaleError when the node may not join.
         """
         self._excuse_stall()
+        began = time.perf_counter()
         known = self.health.get(report.address)
         if known is None and not self._plugins.admit_node(report):
             raise GaleError(f"node {report.address} is not admitted")
@@ -70,6 +75,8 @@ class NodeDesk:
         record = self.health.report(report, trio.current_time())
         self._plugins.health_reported(report)
         self.settle()
+        times = self.report_times.setdefault(report.source, Histogram())
+        times.observe(time.perf_counter() - began)
         return record
 
     def _judged_down(self, report: HealthReport) -> HealthReport:

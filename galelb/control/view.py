@@ -32,9 +32,20 @@ from galelb.api.view import (
 from galelb.config.redaction import redact
 from galelb.config.shared import digest as config_digest
 from galelb.config.show import show_config
+from galelb.control import metric_families as family
 from galelb.control.counters import Counters, read_counters
 from galelb.control.host_notes import address_notes, veth_notes
+from galelb.control.metrics import (
+    build_metrics,
+    interface_metrics,
+    node_metrics,
+    peer_metrics,
+    process_metrics,
+    table_metrics,
+    traffic_metrics,
+)
 from galelb.control.serving import not_ready
+from galelb.control.work import Work
 from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
 
 if TYPE_CHECKING:
@@ -63,7 +74,8 @@ class RunningView:
     """Called after an operator changed something."""
     version: str
     recorder: Recorder
-    events: EventLog
+    work: Work
+    """What the balancer's parts tell of their own work."""
     notes: tuple[str, ...] = ()
     source_notes: Callable[[], Sequence[str]] = tuple
     """Returns what the health sources say at present."""
@@ -73,6 +85,11 @@ class RunningView:
 
     def __attrs_post_init__(self) -> None:
         self.use(self.config)
+
+    @property
+    def events(self) -> EventLog:
+        """What happened, and happens."""
+        return self.work.chronicle.events
 
     def use(self, config: BalancerConfig) -> None:
         """Tell of another configuration, after a reload."""
@@ -102,6 +119,7 @@ class RunningView:
             notes=(*self.notes, *self.source_notes(), *self._host_notes(counters.reasons())),
             config_digest=self._digest,
             adopted=self.adopted,
+            event_loop_lag_s=self.work.lag.worst,
         )
 
     def _host_notes(self, reasons: Mapping[str, Count]) -> tuple[str, ...]:
@@ -126,8 +144,9 @@ class RunningView:
         """Return all nodes in the order in which they joined."""
         counters = await self._counters()
         numbers, now = self.controller.nodes, trio.current_time()
+        health = self.controller.health
         statuses = []
-        for record in self.controller.health.records():
+        for record in health.records():
             index = numbers.number(str(record.node.address))
             statuses.append(
                 NodeStatus(
@@ -135,7 +154,9 @@ class RunningView:
                     index=index,
                     count=counters.by_node[index],
                     unroutable=self._unroutable(record),
-                    words=self.controller.health.words(record.node.address, now),
+                    words=health.words(record.node.address, now),
+                    weight_from=health.weight_from(record.node.address),
+                    load=health.load(record.node.address),
                 )
             )
         return tuple(statuses)
@@ -226,11 +247,13 @@ class RunningView:
         return self._require(address)
 
     async def metrics(self) -> Sequence[Metric]:
-        """Return every sample: counters, states, flows, and what plugins add."""
-        counters = await self._counters()
-        samples = [*_traffic(counters, self.controller), *_states(self.controller)]
-        samples += self.plugin_set.metrics()
-        return samples + await trio.to_thread.run_sync(self._forwarder_metrics)
+        """Return every sample: of the core, of forwarders and of other plugins."""
+        samples = [
+            *self._own_metrics(await self._counters(), await self.ready()),
+            *peer_metrics(await self.peers()),
+            *self.plugin_set.metrics(),
+        ]
+        return samples + await trio.to_thread.run_sync(self._slow_metrics)
 
     def capture(self, wish: CaptureWish) -> AbstractAsyncContextManager[CaptureStream]:
         """Capture packets while the context lasts."""
@@ -275,9 +298,28 @@ class RunningView:
             for name, view in views.items()
         )
 
-    def _forwarder_metrics(self) -> list[Metric]:
-        forwarders = self.controller.served.forwarders.values()
-        return [metric for forwarder in forwarders for metric in forwarder.metrics(self.datapath)]
+    def _own_metrics(self, counters: Counters, not_ready: str) -> Iterator[Metric]:
+        services, tables = self.controller.served.services, self.controller.tables
+        records = self.controller.health.records()
+        numbered = {self.controller.nodes.number(str(r.node.address)): r for r in records}
+        addresses = {number: str(record.node.address) for number, record in numbered.items()}
+        yield family.READY.sample(not not_ready)
+        yield from build_metrics(self.version, self._digest)
+        yield from self.work.metrics(self.controller)
+        yield from interface_metrics(self.interfaces())
+        yield family.CAPTURING.sample(self.recorder.capturing)
+        yield from traffic_metrics(counters, services, addresses)
+        yield from node_metrics(records, [r for r in records if self._unroutable(r) == ""])
+        yield from table_metrics(services, tables)
+
+    def _slow_metrics(self) -> list[Metric]:
+        """Return what has to be read from maps and files; blocks."""
+        forwarders = self.controller.served.forwarders
+        return [
+            *(family.FLOWS.sample(one.flow_count(), name) for name, one in forwarders.items()),
+            *(metric for one in forwarders.values() for metric in one.metrics(self.datapath)),
+            *process_metrics(),
+        ]
 
 
 def _config_status(config: BalancerConfig, digest: str) -> ConfigStatus:
@@ -285,44 +327,3 @@ def _config_status(config: BalancerConfig, digest: str) -> ConfigStatus:
     return ConfigStatus(
         path=str(config.path), digest=digest, settings=settings, toml=show_config(config)
     )
-
-
-def _traffic(counters: Counters, controller: Controller) -> Iterator[Metric]:
-    names = {n: service.name for n, service in controller.served.services.items()} | {0: ""}
-    for number, counts in counters.by_service.items():
-        for reason, count in counts.items():
-            labels = {"service": names[number], "reason": reason.name.lower()}
-            text = "by service and reason"
-            yield Metric(
-                name="galelb_packets_total",
-                help=f"Packets {text}.",
-                value=count.packets,
-                labels=labels,
-                kind="counter",
-            )
-            yield Metric(
-                name="galelb_bytes_total",
-                help=f"Bytes of whole frames {text}.",
-                value=count.bytes,
-                labels=labels,
-                kind="counter",
-            )
-
-
-def _states(controller: Controller) -> Iterator[Metric]:
-    for record in controller.health.records():
-        for state in NodeState:
-            yield Metric(
-                name="galelb_node_state",
-                help="1 for the state that the node is in.",
-                value=float(record.state is state),
-                labels={"node": str(record.node.address), "state": state.value},
-            )
-    for number, service in controller.served.services.items():
-        table = controller.tables.table(number)
-        yield Metric(
-            name="galelb_service_routable_nodes",
-            help="Nodes in the service's lookup table.",
-            value=len(table.spec.nodes) if table else 0,
-            labels={"service": service.name},
-        )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import structlog
 import trio
 
 from galelb.errors import GaleError
+from galelb.metrics import Histogram
 from galelb.model import Service
 from galelb.tables import SlotSpace, TableSpec, digest, moved, pack
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from galelb.plugins import Plugins
 
-__all__ = ["BuiltTable", "TableKeeper", "TableSettings"]
+__all__ = ["BuiltTable", "TableChanges", "TableKeeper", "TableSettings"]
 
 log = structlog.get_logger("galelb.tables")
 
@@ -54,6 +56,14 @@ class BuiltTable:
     """Address that each slot names."""
 
 
+@attrs.define
+class TableChanges:
+    """How often a service got another table, and the share of slots that moved the last time."""
+
+    count: int = 0
+    moved: float = 0.0
+
+
 class TableKeeper:
     """Builds tables off the trio thread, shares equal ones, and replaces them atomically.
 
@@ -71,6 +81,10 @@ class TableKeeper:
         self._current: dict[int, BuiltTable] = {}
         self._adopted: list[str] = []
         self._replaced: list[str] = []
+        self.changes: dict[str, TableChanges] = {}
+        """By name of the service."""
+        self.build_times: dict[str, Histogram] = {}
+        """By scheduler."""
         self._shares: dict[tuple[str, str], float] = {}
         """What moved from one table to another, until this plan is done."""
 
@@ -167,6 +181,7 @@ class TableKeeper:
         first, fresh = await self._acquire(spec)
         if not fresh and spec.digest in self._built:
             return self._built[spec.digest]
+        began = time.perf_counter()
         try:
             built, content = await trio.to_thread.run_sync(
                 self._build, service, spec, index_of, first
@@ -174,6 +189,8 @@ class TableKeeper:
         except BaseException:
             self._space.release(spec.digest, trio.current_time(), written=not fresh)
             raise
+        times = self.build_times.setdefault(service.scheduler, Histogram())
+        times.observe(time.perf_counter() - began)
         self._write(first, content)
         self._built[spec.digest] = built
         return built
@@ -224,6 +241,8 @@ class TableKeeper:
                 moved, old.slots if old else (), new.slots if new else ()
             )
         share = self._shares[key]
+        changes = self.changes.setdefault(service.name, TableChanges())
+        changes.count, changes.moved = changes.count + 1, share
         self._plugins.table_changed(service, new.digest if new else "", share)
         log.info(
             "table_changed",

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from galelb.api.exposition import exposition
+from galelb.metrics import Histogram, MetricFamily
 from galelb.model import Metric
 
 GOOD = Metric(name="galelb_nodes", help="Nodes.", value=3, labels={"state": "routable"})
@@ -37,6 +40,23 @@ def test_counters_end_in_total(name: str) -> None:
     assert "# TYPE galelb_packets_total counter\ngalelb_packets_total 1.0\n" in page
 
 
+def test_a_histogram_has_buckets_count_and_sum() -> None:
+    times = Histogram((0.001, 1))
+    for seconds in (0.0005, 0.5, 7):
+        times.observe(seconds)
+    family = MetricFamily(name="x_seconds", help="X.", kind="histogram", labels=("l",))
+
+    assert (
+        "# HELP x_seconds X.\n"
+        "# TYPE x_seconds histogram\n"
+        'x_seconds_bucket{l="a",le="0.001"} 1.0\n'
+        'x_seconds_bucket{l="a",le="1.0"} 2.0\n'
+        'x_seconds_bucket{l="a",le="+Inf"} 3.0\n'
+        'x_seconds_count{l="a"} 3.0\n'
+        'x_seconds_sum{l="a"} 7.5005\n'
+    ) == exposition([family.sample(times, "a")]).decode()
+
+
 def test_label_values_are_escaped() -> None:
     nasty = 'a"b\\c\nd'
 
@@ -51,7 +71,12 @@ def test_label_values_are_escaped() -> None:
     [
         Metric(name="a-b", help="", value=1),
         Metric(name="", help="", value=1),
+        Metric(name="x", help="", value=1, kind="summary"),
         Metric(name="x", help="", value=1, kind="histogram"),
+        Metric(name="x", help="", value=1, kind="histogram", buckets=((1.0, 1),)),
+        Metric(name="x", help="", value=1, kind="histogram", buckets=((1.0, 2), (inf, 1))),
+        Metric(name="x", help="", value=1, kind="histogram", buckets=(("1", 2), (inf, 3))),  # type: ignore[arg-type]
+        Metric(name="x", help="", value=1, buckets=((inf, 1),)),
         Metric(name="x", help="", value=1, labels={"a-b": ""}),
         Metric(name="x", help="", value=1, labels={"__name__": ""}),
         Metric(name="x", help="", value=1, labels={"a": 5}),  # type: ignore[dict-item]

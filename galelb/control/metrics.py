@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes metrics of what the balancer knows; pure, but for the process's own."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import ProcessCollector
+
+from galelb.api.view import InterfaceStatus, PeerStatus
+from galelb.control import metric_families as family
+from galelb.control.counters import Counters, outcome
+from galelb.model import Metric, NodeRecord, NodeState, Service
+from galelb.tables.keeper import TableKeeper
+
+__all__ = [
+    "build_metrics",
+    "interface_metrics",
+    "node_metrics",
+    "peer_metrics",
+    "process_metrics",
+    "table_metrics",
+    "traffic_metrics",
+]
+
+
+def traffic_metrics(
+    counters: Counters, services: Mapping[int, Service], nodes: Mapping[int, str]
+) -> Iterator[Metric]:
+    """Return packets and bytes of services (by id) and nodes (by number)."""
+    names = {number: service.name for number, service in services.items()} | {0: ""}
+    for number, counts in counters.by_service.items():
+        for reason, count in counts.items():
+            labels = (names[number], reason.name.lower(), outcome(reason))
+            yield family.PACKETS.sample(count.packets, *labels)
+            yield family.BYTES.sample(count.bytes, *labels)
+    for number, count in counters.by_node.items():
+        yield family.NODE_PACKETS.sample(count.packets, nodes[number])
+        yield family.NODE_BYTES.sample(count.bytes, nodes[number])
+
+
+def node_metrics(records: Iterable[NodeRecord], taking: Iterable[NodeRecord]) -> Iterator[Metric]:
+    """Return the health and weight of every node; `taking` are those that tables may name."""
+    named = {record.node.address for record in taking}
+    for record in records:
+        node = str(record.node.address)
+        static = "true" if record.node.static else "false"
+        yield family.NODE_INFO.sample(1, node, record.node.name, static)
+        for state in NodeState:
+            yield family.NODE_STATE.sample(record.state is state, node, state.value)
+        routable = record.node.address in named
+        yield family.NODE_ROUTABLE.sample(routable, node)
+        yield family.NODE_DRAINING.sample(record.draining, node)
+        yield family.NODE_WEIGHT.sample(record.effective_weight if routable else 0, node)
+        yield family.NODE_FAILURES.sample(record.failures, node)
+
+
+def table_metrics(services: Mapping[int, Service], tables: TableKeeper) -> Iterator[Metric]:
+    """Return the lookup tables of the services by id, and how they come about."""
+    for number, service in services.items():
+        table, name = tables.table(number), service.name
+        changes = tables.changes.get(name)
+        yield family.ROUTABLE_NODES.sample(len(table.spec.nodes) if table else 0, name)
+        yield family.TABLE_SLOTS.sample(len(table.slots) if table else 0, name)
+        yield family.TABLE_CHANGES.sample(changes.count if changes else 0, name)
+        yield family.TABLE_MOVED.sample(changes.moved if changes else 0, name)
+    for scheduler, times in tables.build_times.items():
+        yield family.TABLE_BUILD_DURATION.sample(times, scheduler)
+
+
+def build_metrics(version: str, digest: str) -> Iterator[Metric]:
+    """Return which software runs, with which configuration."""
+    yield family.BUILD_INFO.sample(1, version, platform.python_version(), platform.release())
+    yield family.CONFIG_INFO.sample(1, digest)
+
+
+def interface_metrics(interfaces: Iterable[InterfaceStatus]) -> Iterator[Metric]:
+    """Return which interfaces have programs."""
+    for one in interfaces:
+        mode = "" if one.mode is None else one.mode.value
+        yield family.INTERFACE.sample(one.mode is not None, one.name, one.role, mode)
+
+
+def peer_metrics(peers: Iterable[PeerStatus]) -> Iterator[Metric]:
+    """Return which other balancers are heard."""
+    for one in peers:
+        host = f"[{one.peer.address}]" if one.peer.address.version == 6 else one.peer.address
+        yield family.PEER_ALIVE.sample(one.peer.alive, f"{host}:{one.peer.port}")
+
+
+def process_metrics() -> Sequence[Metric]:
+    """Return what every program tells of itself: CPU, memory, files; reads /proc."""
+    return [
+        Metric(
+            name=sample.name,
+            help=found.documentation,
+            value=sample.value,
+            labels=dict(sample.labels),
+            kind=found.type,
+        )
+        for found in ProcessCollector(registry=None).collect()
+        for sample in found.samples
+    ]
