@@ -9,7 +9,7 @@ from galelb.model import IPAddress
 from galelb.testing.checksums import ones_sum
 from galelb.testing.dissect import Dissected, dissect
 
-__all__ = ["Translation", "canonical", "translate"]
+__all__ = ["Quoted", "Translation", "canonical", "translate", "translate_error"]
 
 TCP, UDP = 6, 17
 CHECKSUM_AT = {TCP: 16, UDP: 6}
@@ -26,6 +26,19 @@ class Translation:
     src_mac: bytes
     dst_mac: bytes
     tags: tuple[int, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Quoted:
+    """A packet that an ICMP error quotes, as it shall be; offsets are those in the frame."""
+
+    src: IPAddress
+    sport: int
+    dst: IPAddress
+    dport: int
+    protocol: int
+    l3: int
+    l4: int
 
 
 def translate(data: bytes, packet: Dissected, to: Translation) -> bytes:
@@ -47,6 +60,53 @@ def translate(data: bytes, packet: Dissected, to: Translation) -> bytes:
         ip[8] -= 1
         ip[10:12] = _updated(bytes(ip[10:12]), old + before, new + bytes(ip[8:10]))
     return _link(packet, to) + bytes(ip)
+
+
+def translate_error(data: bytes, packet: Dissected, to: Translation, quote: Quoted) -> bytes:
+    """Return an ICMP error, from its IP header on, as it must leave: `to` names its addresses.
+
+    What it quotes gets the addresses and ports of `quote`, which says where that lies, too.
+    """
+    ip, start = bytearray(data[packet.l3 :]), packet.l3
+    icmp, end = packet.l4 - start, packet.end - start
+    before = bytes(ip)
+    _rewrite_quote(ip, end, quote, start)
+    even = end - (end - icmp) % 2
+    at = slice(12, 20) if packet.version == 4 else slice(8, 40)
+    old, new = before[at], to.src.packed + to.dst.packed
+    pseudo = (old, new) if packet.version == 6 else (b"", b"")
+    changed = pseudo[0] + before[icmp + 4 : even], pseudo[1] + bytes(ip[icmp + 4 : even])
+    ip[icmp + 2 : icmp + 4] = _applied(bytes(ip[icmp + 2 : icmp + 4]), *changed)
+    ip[at] = new
+    hops = 7 if packet.version == 6 else 8
+    ip[hops] -= 1
+    if packet.version == 4:
+        ip[10:12] = _updated(before[10:12], old + before[8:10], new + bytes(ip[8:10]))
+    return bytes(ip)
+
+
+def _rewrite_quote(ip: bytearray, end: int, quote: Quoted, start: int) -> None:
+    """Write the quoted headers, as far as they are there, and their checksums."""
+    l3, l4 = quote.l3 - start, quote.l4 - start
+    v4 = quote.src.version == 4
+    at = slice(l3 + 12, l3 + 20) if v4 else slice(l3 + 8, l3 + 40)
+    old, new = bytes(ip[at]), quote.src.packed + quote.dst.packed
+    ports = quote.sport.to_bytes(2, "big") + quote.dport.to_bytes(2, "big")
+    was = bytes(ip[l4 : l4 + 4])
+    ip[at], ip[l4 : l4 + 4] = new, ports
+    if v4:
+        ip[l3 + 10 : l3 + 12] = _applied(bytes(ip[l3 + 10 : l3 + 12]), old, new)
+    check = slice(l4 + CHECKSUM_AT[quote.protocol], l4 + CHECKSUM_AT[quote.protocol] + 2)
+    if check.stop > end or (quote.protocol == UDP and not any(ip[check])):
+        return
+    update = _updated if quote.protocol == UDP else _applied
+    ip[check] = update(bytes(ip[check]), old + was, new + ports)
+
+
+def _applied(checksum: bytes, old: bytes, new: bytes) -> bytes:
+    """Return a checksum after `old` bytes, of an even number, became `new` ones (RFC 1624)."""
+    inverted = bytes(0xFF ^ byte for byte in checksum + old)
+    return (0xFFFF ^ ones_sum(inverted + new)).to_bytes(2, "big")
 
 
 def _update_transport(ip: bytearray, l4: int, protocol: int, old: bytes, new: bytes) -> None:

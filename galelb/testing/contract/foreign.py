@@ -53,9 +53,9 @@ def another_protocol(data: bytes) -> bytes:
 
 
 def overlong(data: bytes) -> bytes:
-    """Return the IPv6 packet with a first extension header that claims more than there is."""
-    at = 14 + 40 + 1
-    return data[:at] + b"\xfb" + data[at + 1 :]
+    """Return the IPv6 packet with a first extension header, of SCTP, longer than the frame."""
+    at = 14 + 40
+    return data[:at] + b"\x84\xfb" + data[at + 2 :]
 
 
 def _row(name: str, packet: object, reason: Reason = FOREIGN, **more: object) -> Case:

@@ -13,6 +13,7 @@ from galelb.flowhash import flow_hash
 from galelb.model import IPAddress
 from galelb.testing.checksums import ones_sum
 from galelb.testing.model.values import Arrived, Prediction
+from galelb.testing.rewriting import Quoted
 from galelb.testing.world import TestNode
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Packet:
 class ForwarderModel(abc.ABC):
     """What is a forwarder's own. A stateless one fills in `rewritten`, and `overhead` if it wraps.
 
-    One that keeps flows sets `claims` and fills in `forward`, `claim` and `learn`.
+    One that keeps flows sets `claims` and fills in `forward`, `claim`, `error` and `learn`.
     """
 
     one_hop: ClassVar[bool] = False
@@ -73,6 +74,10 @@ class ForwarderModel(abc.ABC):
     def claim(self, arrived: Arrived) -> Prediction | None:
         """Predict a packet to no service, NOT_MINE if it belongs to no flow; None = left out."""
         raise AssertionError(f"a model that claims packets predicts them too: {arrived}")
+
+    def error(self, arrived: Arrived, quote: Quoted) -> Prediction | None:
+        """Predict an ICMP error about a service (`arrived.service`) or, 0, about anything."""
+        raise AssertionError(f"a model that claims packets predicts errors: {arrived} {quote}")
 
     def learn(self, prediction: Prediction, output: bytes) -> list[str]:
         """Take a new flow's node and port from its first packet; returns what is wrong."""

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""l4_nat in plain Python. It leaves out what has tables of its own: errors, fragments, expiry."""
+"""l4_nat in plain Python. It leaves out what has tables of its own: fragments, expiry."""
 
 from __future__ import annotations
 
 import attrs
 
 from galelb.abi import Reason
-from galelb.model import IPAddress, Service
+from galelb.model import Interface, IPAddress, Service
 from galelb.testing.dissect import Dissected, dissect
 from galelb.testing.model.forwarders import ForwarderModel, Packet
-from galelb.testing.model.messages import TIME_EXCEEDED
 from galelb.testing.model.values import (
     NOT_MINE,
     Arrived,
@@ -20,7 +19,7 @@ from galelb.testing.model.values import (
     sent,
 )
 from galelb.testing.packets import ETHERNET
-from galelb.testing.rewriting import Translation, translate
+from galelb.testing.rewriting import Quoted, Translation, translate, translate_error
 from galelb.testing.world import TestNode
 
 __all__ = ["KnownFlow", "NatModel"]
@@ -135,8 +134,8 @@ class NatModel(ForwarderModel):
         if flow is None:
             return self._open(arrived, key)
         flow.note("client", packet.tcp_flags)
-        if packet.ttl <= 1:
-            return self.pipeline.answered(arrived, TIME_EXCEEDED)
+        if stopped := self.pipeline.stopped(arrived, self.pipeline.world.private):
+            return stopped
         return self._translated(arrived, flow)
 
     def _translated(self, arrived: Arrived, flow: KnownFlow) -> Prediction:
@@ -163,10 +162,10 @@ class NatModel(ForwarderModel):
             return dropped(Reason.NO_NODE, number)
         if not self._full_nat and packet.src in self.pipeline.nodes:
             return dropped(Reason.HAIRPIN, number)
-        if packet.ttl <= 1:
+        if stopped := self.pipeline.stopped(arrived, self.pipeline.world.private):
             self._hidden.add(key)
             self._hidden_ends.add((node.address, self.pipeline.services[number].target_port))
-            return self.pipeline.answered(arrived, TIME_EXCEEDED)
+            return stopped
         verdict = self.pipeline.verdict(arrived, self.pipeline.world.private)
         fate = Fate(verdict=verdict, reason=Reason.FORWARDED, service=number, node=node.index)
         return Prediction(fates=(fate,), opens=key)
@@ -186,13 +185,13 @@ class NatModel(ForwarderModel):
         if arrived.packet.fragment:
             return None
         service = self.service(flow)
-        # a message of ours about an answer comes from the VIP, as the client knows it
-        if arrived.packet.ttl <= 1:
-            return self._answered(arrived, flow)
         way = self.pipeline.way_to(flow.client)
         if way is None:
             return None
         out, target = way
+        known = attrs.evolve(arrived, service=flow.service)
+        if stopped := self.pipeline.stopped(known, out):
+            return _from_anywhere(stopped)
         to = Translation(
             src=service.vip,
             sport=service.port,
@@ -205,14 +204,75 @@ class NatModel(ForwarderModel):
         data = self.pipeline.link(arrived, out, target, ip, push=service.vlan)
         return sent(self.pipeline.verdict(arrived, out), Reason.RETURNED, flow.service, None, data)
 
-    def _answered(self, arrived: Arrived, flow: KnownFlow) -> Prediction:
+    # ICMP errors
+
+    def error(self, arrived: Arrived, quote: Quoted) -> Prediction | None:
+        """Predict an error about an answer to a client, or about a packet to a node."""
+        if arrived.packet.fragment:
+            return None
+        if arrived.service:
+            return self._error_to_node(arrived, quote)
+        return self._error_to_client(arrived, quote)
+
+    def _error_to_node(self, arrived: Arrived, quote: Quoted) -> Prediction | None:
+        key = (quote.dst, quote.dport, arrived.service)
+        flow = self._flows.get(key)
+        if flow is None:
+            hidden = key in self._hidden
+            return None if hidden else dropped(Reason.ICMP_UNKNOWN, arrived.service)
+        inner = attrs.evolve(
+            quote,
+            src=flow.node.address,
+            sport=self.service(flow).target_port,
+            dst=flow.source,
+            dport=flow.port,
+        )
+        src = flow.source if self._full_nat else arrived.packet.src
+        way = (self.pipeline.world.private, flow.node.mac)
+        return self._translated_error(arrived, flow, way, (src, flow.node.address), inner)
+
+    def _error_to_client(self, arrived: Arrived, quote: Quoted) -> Prediction | None:
+        back = (quote.dst, quote.dport, quote.src, quote.sport, quote.protocol)
+        flow = self._back.get(back)
+        if flow is None:
+            return None if (quote.dst, quote.dport) in self._hidden_ends else NOT_MINE
+        way, service = self.pipeline.way_to(flow.client), self.service(flow)
+        if way is None:
+            return None
+        inner = attrs.evolve(
+            quote, src=flow.client, sport=flow.client_port, dst=service.vip, dport=service.port
+        )
+        return self._translated_error(arrived, flow, way, (service.vip, flow.client), inner)
+
+    def _translated_error(
+        self,
+        arrived: Arrived,
+        flow: KnownFlow,
+        way: tuple[Interface, str],
+        ends: tuple[IPAddress, IPAddress],
+        inner: Quoted,
+    ) -> Prediction:
+        """Predict the error with these addresses and this quote."""
+        out, target = way
         known = attrs.evolve(arrived, service=flow.service)
-        answer = self.pipeline.answered(known, TIME_EXCEEDED)
-        return Prediction(fates=tuple(attrs.evolve(fate, data=None) for fate in answer.fates))
+        if stopped := self.pipeline.stopped(known, out):
+            return stopped
+        to = Translation(src=ends[0], sport=0, dst=ends[1], dport=0, src_mac=b"", dst_mac=b"")
+        ip = translate_error(arrived.data, arrived.packet, to, inner)
+        push = 0 if ends[1] == flow.node.address else self.service(flow).vlan
+        data = self.pipeline.link(arrived, out, target, ip, push=push)
+        verdict = self.pipeline.verdict(arrived, out)
+        node = flow.node if arrived.service else None
+        return sent(verdict, Reason.ICMP_TRANSLATED, flow.service, node, data)
 
     def _may_be_hidden(self, packet: Dissected) -> bool:
         """Whether a node's packet might belong to a flow whose port nobody saw."""
         return (packet.src, packet.sport) in self._hidden_ends
+
+
+def _from_anywhere(answer: Prediction) -> Prediction:
+    """Return the answer without its bytes: which address of ours it comes from is left open."""
+    return Prediction(fates=tuple(attrs.evolve(fate, data=None) for fate in answer.fates))
 
 
 def _back_key(packet: Dissected) -> _BackKey:

@@ -146,16 +146,17 @@ class ReferenceModel:
 
     def _error(self, arrived: Arrived) -> Prediction | None:
         """Predict an ICMP error: it goes to the node that sent what it quotes."""
-        if self._claiming:
-            return None
         quote = quoted(arrived)
         if quote is None or quote.src != arrived.packet.dst:
             return self._foreign(arrived)
         number = self._match(quote.src, quote.sport, quote.protocol, arrived.vlan)
-        if not number:
-            return self._foreign(arrived)
-        part, flow = self._parts[number], (quote.dst, quote.dport)
-        return self._to_node(attrs.evolve(arrived, service=number), part, flow)
+        known = attrs.evolve(arrived, service=number)
+        if number and not self._parts[number].claims:
+            return self._to_node(known, self._parts[number], (quote.dst, quote.dport))
+        for part in [self._parts[number]] if number else self._claiming:
+            if (claimed := part.error(known, quote)) is not NOT_MINE:
+                return claimed
+        return self._foreign(arrived)
 
     def _to_node(self, arrived: Arrived, part: ForwarderModel, flow: _Flow) -> Prediction:
         """Predict what a stateless forwarder sends to the node of a flow."""
@@ -195,14 +196,22 @@ class ReferenceModel:
         self, arrived: Arrived, part: ForwarderModel, node: TestNode, flow: _Flow, reason: Reason
     ) -> Prediction:
         packet = Packet(arrived=arrived, node=node, flow=flow, service=arrived.service)
-        room = self.world.private.mtu - part.overhead(packet)
-        if part.one_hop and arrived.packet.ttl <= 1:
-            return self.answered(arrived, TIME_EXCEEDED)
-        wire = max(self.world.private.mtu, self.world.public.mtu)
-        if room < arrived.size <= wire:
-            return self.answered(arrived, TOO_BIG, mtu=room)
+        out, overhead = self.world.private, part.overhead(packet)
+        if arrived.ingress == out.name and arrived.data.startswith(mac(node.mac)):
+            return self._foreign(arrived)  # another balancer's, on its way to the node
+        if stopped := self.stopped(arrived, out, overhead=overhead, one_hop=part.one_hop):
+            return stopped
         data = self.link(arrived, self.world.private, node.mac, part.rewritten(packet))
         return sent(self.verdict(arrived, self.world.private), reason, packet.service, node, data)
+
+    def stopped(
+        self, arrived: Arrived, out: Interface, *, overhead: int = 0, one_hop: bool = True
+    ) -> Prediction | None:
+        """Predict what cannot go on: it has no hop left, or is larger than the way out."""
+        if one_hop and arrived.packet.ttl <= 1:
+            return self.answered(arrived, TIME_EXCEEDED)
+        room = out.mtu - overhead
+        return self.answered(arrived, TOO_BIG, mtu=room) if arrived.size > room else None
 
     def verdict(self, arrived: Arrived, out: Interface) -> Verdict:
         """Return how a frame leaves by an interface."""

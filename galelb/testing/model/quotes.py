@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
 
-import attrs
-
 from galelb.model import IPAddress
 from galelb.testing.dissect import Dissected
 from galelb.testing.model.values import Arrived
+from galelb.testing.rewriting import Quoted
 
-__all__ = ["Quote", "is_error", "quoted"]
+__all__ = ["is_error", "quoted"]
 
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 ERRORS = {ICMP: {3, 11, 12}, ICMP6: {1, 2, 3, 4}}
@@ -21,17 +20,6 @@ HEADER = 8
 """Bytes of an ICMP header."""
 
 
-@attrs.frozen(kw_only=True)
-class Quote:
-    """The packet that never arrived, as its sender sent it."""
-
-    src: IPAddress
-    dst: IPAddress
-    sport: int
-    dport: int
-    protocol: int
-
-
 def is_error(data: bytes, packet: Dissected) -> bool:
     """Whether it is an ICMP error; a later fragment has no ICMP header."""
     if packet.later_fragment or packet.protocol != {4: ICMP, 6: ICMP6}[packet.version]:
@@ -39,7 +27,7 @@ def is_error(data: bytes, packet: Dissected) -> bool:
     return data[packet.l4] in ERRORS[packet.protocol]
 
 
-def quoted(arrived: Arrived) -> Quote | None:
+def quoted(arrived: Arrived) -> Quoted | None:
     """Return what an ICMP error quotes, if that has readable ports of TCP or UDP."""
     packet = arrived.packet
     rest = arrived.data[packet.l4 + HEADER : packet.end]
@@ -50,12 +38,14 @@ def quoted(arrived: Arrived) -> Quote | None:
     if protocol not in (TCP, UDP) or len(rest) < at + 4:
         return None
     src, dst = _addresses(rest, packet.version)
-    return Quote(
+    return Quoted(
         src=src,
         dst=dst,
         sport=int.from_bytes(rest[at : at + 2], "big"),
         dport=int.from_bytes(rest[at + 2 : at + 4], "big"),
         protocol=protocol,
+        l3=packet.l4 + HEADER,
+        l4=packet.l4 + HEADER + at,
     )
 
 

@@ -14,7 +14,7 @@ from galelb.abi import Reason
 from galelb.testing.corpus import Corpus, mutate
 from galelb.testing.differential import compare
 from galelb.testing.model import NatModel, ReferenceModel
-from galelb.testing.packets import frame
+from galelb.testing.packets import frame, icmp_error
 from galelb.testing.world import PRIVATE
 
 pytestmark = pytest.mark.bpf
@@ -37,7 +37,8 @@ class Source:
     def frames(self, count: int) -> Iterator[tuple[bytes, str]]:
         for _ in range(count):
             known = self.dice.random() < 0.3 and self.part.flows()
-            yield self.answer(known) if known else self.corpus.draw()
+            draw = self.dice.choice([self.answer, self.answer, self.error])
+            yield draw(known) if known else self.corpus.draw()
 
     def answer(self, known) -> tuple[bytes, str]:
         flow = self.dice.choice(known)
@@ -56,6 +57,18 @@ class Source:
             data = mutate(self.dice, data)
         return data, PRIVATE
 
+    def error(self, known) -> tuple[bytes, str]:
+        """A node's complaint about a packet that we sent to it."""
+        flow = self.dice.choice(known)
+        service = self.part.service(flow)
+        node, source = str(flow.node.address), str(flow.source)
+        protocol, body = service.protocol.name.lower(), self.dice.randbytes(33)
+        sent = frame(source, node, flow.port, service.target_port, protocol=protocol, payload=body)
+        kind = self.dice.choice({4: (3, 11, 12), 6: (1, 2, 3, 4)}[service.vip.version])
+        cut = self.dice.choice([None, 28, 48, 61])
+        data = icmp_error(node, source, sent, kind=kind, truncate=cut)
+        return mutate(self.dice, data) if self.dice.random() < 0.35 else data, PRIVATE
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("context", ["xdp", "tc"])
@@ -68,5 +81,11 @@ def test_the_program_does_what_the_model_says(runners, mode, context, seed) -> N
 
     seen = compare(runner, model, source.frames(PACKETS), about=f"seed {seed}")
 
-    for reason in (Reason.FORWARDED, Reason.RETURNED, Reason.PASS_FOREIGN, Reason.PASS_UNPARSABLE):
+    for reason in (
+        Reason.FORWARDED,
+        Reason.RETURNED,
+        Reason.ICMP_TRANSLATED,
+        Reason.PASS_FOREIGN,
+        Reason.PASS_UNPARSABLE,
+    ):
         assert PACKETS // 100 < seen[reason.name], seen
