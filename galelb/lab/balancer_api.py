@@ -11,7 +11,7 @@ import attrs
 from galelb.lab.hosts import Host
 from galelb.lab.http_client import FetchError, HttpConnection
 
-__all__ = ["NodesInUse", "nodes_in_use", "status"]
+__all__ = ["NodesInUse", "nodes", "nodes_in_use", "status"]
 
 _TIMEOUT_S = 2.0
 
@@ -33,6 +33,12 @@ async def nodes_in_use(balancer: Host) -> NodesInUse:
         frozenset(node["address"] for node in nodes["nodes"] if node["takes_new_flows"]),
         tuple(service["routable_nodes"] for service in services["services"]),
     )
+
+
+async def nodes(balancer: Host) -> list[dict[str, Any]]:
+    """Return the balancer's nodes, as `galelb nodes --json` prints them."""
+    (answer,) = await _get(balancer, "/v1/nodes")
+    return list(answer["nodes"])
 
 
 async def status(balancer: Host) -> dict[str, Any]:
