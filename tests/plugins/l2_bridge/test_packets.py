@@ -143,3 +143,16 @@ def test_errors_are_not_changed(bridge, context, kind) -> None:
     outcome = play.send(data)
 
     assert (Reason.ICMP_TRANSLATED, with_macs(data, play)) == (outcome.reason, outcome.data)
+
+
+@pytest.mark.parametrize(("context", "kind"), WAYS)
+def test_frames_of_other_balancers_are_left_alone(bridge, context, kind) -> None:
+    """A switch that has forgotten the node floods them: sent on, they would go round for ever."""
+    play = bridge(context, kind)
+    sent = play.open().data
+    parts = [with_macs(part, play) for part in fragments(play.talk.to_vip(payload=bytes(251)), 64)]
+
+    outcomes = [play.send(data, PRIVATE) for data in [sent, *parts]]
+
+    assert {(Verdict.PASS, Reason.PASS_FOREIGN)} == {(o.verdict, o.reason) for o in outcomes}
+    assert [sent, *parts] == [outcome.data for outcome in outcomes]
