@@ -379,6 +379,55 @@ class TestBlackList:
         assert 2 == health.get(A).failures
 
 
+class TestTiming:
+    """Reports early, late, twice and from two streams."""
+
+    def test_a_report_at_the_very_end_of_the_timeout_is_too_late(self):
+        health = routable()
+
+        assert (DOWN, 1) == (health.report(said(NOT_SERVING), 5).state, health.get(A).failures)
+
+    def test_a_report_just_before_the_end_is_in_time(self):
+        health = routable()
+
+        assert ROUTABLE == health.report(said(), 4.999).state
+
+    def test_a_report_after_the_timeout_begins_probation(self):
+        health = routable()
+        record = health.report(said(), 5.0)
+
+        assert (PROBATION, 1, 1) == (record.state, record.failures, record.reports)
+
+    def test_reports_that_come_twice_do_not_shorten_probation(self):
+        health = make()
+        for now in (0, 0, 1, 1):
+            record = health.report(said(), now)
+
+        assert (PROBATION, 2) == (record.state, record.reports)
+
+    def test_two_streams_of_one_node_are_one_voice(self):
+        """The same source and service: what came last holds, and one bad word counts once."""
+        health = routable()
+        health.report(said(NOT_SERVING), 1)
+        health.report(said(NOT_SERVING), 1.1)
+        again = health.report(said(), 1.2)
+
+        assert (PROBATION, 1) == (again.state, again.failures)
+
+    def test_a_flapping_node_is_black_listed_again_and_again(self):
+        """Two falls in 8 s, then 60 s of rest: it gets traffic for 2 s of each 68."""
+        health = make()
+        states = []
+        for second in range(2 * 68):
+            status = NOT_SERVING if second % 4 == 3 else SERVING
+            states.append(health.report(said(status), second).state)
+
+        assert [BLACKLISTED] * 2 == [states[7], states[7 + 68]]
+        assert states[:68] == states[68:]
+        assert 2 == states[:68].count(ROUTABLE)
+        assert 60 == states[:68].count(BLACKLISTED)
+
+
 class TestDraining:
     def test_an_announced_shutdown_keeps_the_node_routable_but_draining(self):
         record = routable().report(said(LEAVING), 1)
