@@ -11,6 +11,7 @@ import click
 
 BENCHMARKS = {
     "health": "bench.health",
+    "packet": "bench.packet",
 }
 """Name -> module with `run() -> dict` and `describe(result) -> str`."""
 
