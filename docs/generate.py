@@ -21,7 +21,7 @@ from galelb.api.openapi import schemas
 from galelb.api.operations import OPERATIONS
 from galelb.config import models
 from galelb.config import node as node_config
-from galelb.config.option_schema import OptionInfo, describe_model
+from galelb.config.option_schema import OptionInfo, describe_model, nested_model
 from galelb.control.metric_families import FAMILIES
 from galelb.hooks import HookSpecs
 from galelb.plugins import Plugins
@@ -50,13 +50,25 @@ def option_table(options: tuple[OptionInfo, ...]) -> str:
 
 def plugins() -> str:
     """Return the sections of the bundled plugins."""
-    infos = [info for info in Plugins.discover(environ={}).infos() if info.package == "galelb"]
+    found = Plugins.discover(environ={})
+    infos = [info for info in found.infos() if info.package == "galelb"]
     parts = [
         f"### [plugins.{info.name}]\n\n{', '.join(info.kinds).capitalize()}. {info.description}\n\n"
         + option_table(info.options)
+        + nested_tables(info.name, found.options(info.name))
         for info in infos
     ]
     return "\n".join(parts)
+
+
+def nested_tables(name: str, model: type[BaseModel]) -> str:
+    """Return the keys of a plugin's tables within its section."""
+    fields = {key: nested_model(field.annotation) for key, field in model.model_fields.items()}
+    return "".join(
+        f"\n#### [[plugins.{name}.{key}]]\n\n{table(inner)}"
+        for key, inner in fields.items()
+        if inner is not None
+    )
 
 
 def hooks() -> str:
