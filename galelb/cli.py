@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "services": ("galelb.commands.status:services_command", "Show the services of a balancer."),
     "flows": ("galelb.commands.status:flows_command", "Show tracked connections."),
     "peers": ("galelb.commands.status:peers_command", "Show the other balancers of the group."),
+    "events": ("galelb.commands.events:events_command", "Show what happened, and happens."),
+    "top": ("galelb.commands.top:top_command", "Watch a balancer live."),
     "drain": ("galelb.commands.status:drain_command", "Send a node no new flows."),
     "undrain": ("galelb.commands.status:undrain_command", "Send a node new flows again."),
     "weight": ("galelb.commands.status:weight_command", "Set the weight of a node."),

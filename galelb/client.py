@@ -34,6 +34,8 @@ TIMEOUT_S = 25.0
 """A little more than the server gives itself."""
 _CAPTURE_TIMEOUT = httpx.Timeout(TIMEOUT_S, read=90.0)
 """Programs may have to be compiled first; then something comes at least every ten seconds."""
+_EVENTS_TIMEOUT = httpx.Timeout(TIMEOUT_S, read=35.0)
+"""Something comes at least every ten seconds."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DEFAULT_DIRECTORY = Path("/run/galelb")
 SOCKET_FILE = "api.sock"
@@ -118,6 +120,14 @@ class ApiClient:
         """Do POST /v1/<resource>, without a body; returns the answer."""
         return self._request("POST", resource)
 
+    def node(self, node: str) -> dict[str, Any]:
+        """Return a node, by address or name."""
+        return self._request("GET", _node(node))
+
+    def history(self, node: str) -> list[dict[str, Any]]:
+        """Return what became of a node, oldest first."""
+        return list(self._request("GET", f"{_node(node)}/history")["history"])
+
     def drain(self, node: str, *, on: bool) -> dict[str, Any]:
         """Drain or undrain a node, by address or name; returns the node."""
         return self._request("POST", f"{_node(node)}/{'drain' if on else 'undrain'}")
@@ -144,6 +154,35 @@ class ApiClient:
                 self._answer(response.status_code, self._read(response))
                 raise ApiError(f"what answers at {self._target} does not capture")
             yield self._parts(response)
+
+    @contextlib.contextmanager
+    def events(self, last_id: str | None = None) -> Iterator[Iterator[dict[str, Any]]]:
+        """Read GET /v1/events; gives events as they happen, from after `last_id` on.
+
+        They end when the balancer does, or cuts us off. Leaving the context ends it.
+        """
+        headers = {} if last_id is None else {"last-event-id": last_id}
+        with (
+            self._errors(),
+            self._checked().stream(
+                "GET", "/v1/events", headers=headers, timeout=_EVENTS_TIMEOUT
+            ) as response,
+        ):
+            if response.status_code != 200:
+                self._answer(response.status_code, self._read(response))
+                raise ApiError(f"what answers at {self._target} tells no events")
+            yield self._events(response)
+
+    def _events(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
+        try:
+            for line in response.iter_lines():
+                # Each event has one line of data, which says all that the others do.
+                if line.startswith("data: "):
+                    yield dict(json.loads(line.removeprefix("data: ")))
+        except (httpx.RemoteProtocolError, httpx.ReadError):
+            return
+        except (ValueError, TypeError):
+            raise ApiError(f"what {self._target} tells are no events of galelb") from None
 
     def _parts(self, response: httpx.Response) -> Iterator[bytes]:
         try:

@@ -25,12 +25,13 @@ __all__ = [
     "status_command",
     "undrain_command",
     "weight_command",
+    "with_client",
 ]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _with_client(
+def with_client(
     command: Callable[..., None],
 ) -> Callable[..., None]:
     """Add the common options; the command gets an open client and whether JSON is wanted."""
@@ -80,7 +81,7 @@ def _show(answer: Mapping[str, Any], as_json: bool, view: str, key: str | None =
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Exit with 1 when it does not forward.")
-@_with_client
+@with_client
 def status_command(client: ApiClient, as_json: bool, check: bool) -> None:
     """Show whether the balancer forwards, and if not, why."""
     status = client.get("status")
@@ -90,14 +91,19 @@ def status_command(client: ApiClient, as_json: bool, check: bool) -> None:
 
 
 @click.command("nodes")
-@_with_client
-def nodes_command(client: ApiClient, as_json: bool) -> None:
-    """Show the nodes: state, weight, traffic."""
-    _show(client.get("nodes"), as_json, "nodes", "nodes")
+@click.argument("node", required=False)
+@with_client
+def nodes_command(client: ApiClient, as_json: bool, node: str | None) -> None:
+    """Show the nodes: state, weight, traffic; with NODE (address or name) all about that one."""
+    if node is None:
+        _show(client.get("nodes"), as_json, "nodes", "nodes")
+        return
+    shown = client.node(node)
+    _show(shown | {"history": client.history(shown["address"])}, as_json, "node")
 
 
 @click.command("services")
-@_with_client
+@with_client
 def services_command(client: ApiClient, as_json: bool) -> None:
     """Show the services: routable nodes, lookup table, traffic, drops."""
     _show(client.get("services"), as_json, "services", "services")
@@ -118,7 +124,7 @@ def services_command(client: ApiClient, as_json: bool) -> None:
 @click.option(
     "--offset", type=click.IntRange(0, MAX_OFFSET), default=0, help="How many to leave out first."
 )
-@_with_client
+@with_client
 def flows_command(
     client: ApiClient,
     as_json: bool,
@@ -143,7 +149,7 @@ def flows_command(
 
 
 @click.command("peers")
-@_with_client
+@with_client
 def peers_command(client: ApiClient, as_json: bool) -> None:
     """Show the other balancers of the group."""
     _show(client.get("peers"), as_json, "peers", "peers")
@@ -151,7 +157,7 @@ def peers_command(client: ApiClient, as_json: bool) -> None:
 
 @click.command("drain")
 @click.argument("node")
-@_with_client
+@with_client
 def drain_command(client: ApiClient, as_json: bool, node: str) -> None:
     """Send no new connections to NODE (address or name); existing ones go on.
 
@@ -162,7 +168,7 @@ def drain_command(client: ApiClient, as_json: bool, node: str) -> None:
 
 @click.command("undrain")
 @click.argument("node")
-@_with_client
+@with_client
 def undrain_command(client: ApiClient, as_json: bool, node: str) -> None:
     """Send new connections to NODE (address or name) again."""
     _show(client.drain(node, on=False), as_json, "drained")
@@ -185,7 +191,7 @@ class _Weight(click.ParamType[int | None]):
 @click.command("weight")
 @click.argument("node")
 @click.argument("weight", type=_Weight(), metavar="WEIGHT")
-@_with_client
+@with_client
 def weight_command(client: ApiClient, as_json: bool, node: str, weight: int | None) -> None:
     """Give NODE (address or name) another share of new connections.
 

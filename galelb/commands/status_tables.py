@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from galelb.api.view import UNEXPECTED_REASONS
+from galelb.commands.event_lines import event_line
 from galelb.commands.status_summary import status_view
 from galelb.commands.text import (
     BAD,
@@ -69,6 +70,13 @@ def nodes_view(nodes: Sequence[Json]) -> RenderableType:
             _node_note(node),
         )
     return table
+
+
+def node_view(node: Json) -> RenderableType:
+    """Return one node with its history."""
+    lines = [Text(event_line(event)) for event in node["history"]]
+    history = lines or [Text("Nothing has happened to it since the balancer started.", FAINT)]
+    return Group(nodes_view([node]), Text(), *history)
 
 
 def services_view(services: Sequence[Json]) -> RenderableType:
@@ -228,6 +236,7 @@ def _same_config(same: bool | None) -> Text:
 
 VIEWS: Mapping[str, Callable[[Any], RenderableType]] = {
     "status": status_view,
+    "node": node_view,
     "nodes": nodes_view,
     "services": services_view,
     "flows": flows_view,
