@@ -82,7 +82,7 @@ def _one_run() -> dict[str, float]:
         "cpu_percent": round(100 * used / measured["seconds"], 1),
         "p50_ms": round(measured["p50_ms"], 2),
         "p99_ms": round(measured["p99_ms"], 2),
-        "worst_ms": round(measured["worst_ms"], 1),
+        "worst_ms": round(measured["worst_ms"], 2),
         "missed": measured["missed"],
         "falls": seen["falls"],
         "bytes_per_stream": memory // STREAMS,

@@ -130,12 +130,11 @@ class NodeMachine:
             self.load.hear(report.load, now)
         self.adopted_until = None
         self.carried = 0
-        statuses = {v.status for v in self.voices.values()}
-        if HealthStatus.SHUTTING_DOWN in statuses:
-            self.announced = True
-        elif report.status is HealthStatus.SERVING:
-            self.announced = False
+        leaves = HealthStatus.SHUTTING_DOWN in {v.status for v in self.voices.values()}
+        if leaves or report.status is HealthStatus.SERVING:
+            self.announced = leaves
         self._judge(now, "no report")
+        self.announced = leaves  # "not serving" after an announcement is no failure, and ends it
 
     def check(self, report: HealthReport, now: float) -> None:
         """Apply what a check found; any other status than serving means that it failed."""

@@ -462,6 +462,26 @@ class TestDraining:
         assert [PROBATION, PROBATION, ROUTABLE] == [r.state for r in records]
         assert [False, False, False] == [r.draining for r in records]
 
+    def test_a_node_that_returns_unfit_from_its_shutdown_does_not_drain_any_more(self):
+        health = routable()
+        health.report(said(LEAVING), 1)
+        health.lost("grpc", A, "closed", 2)
+        record = health.report(said(NOT_SERVING, message="no VIP"), 3)
+
+        assert (DOWN, False, "not serving: no VIP", 0) == (
+            record.state,
+            record.draining,
+            record.reason,
+            record.failures,
+        )
+
+    def test_not_serving_within_an_announced_shutdown_is_no_failure(self):
+        health = routable()
+        health.report(said(LEAVING), 1)
+        record = health.report(said(NOT_SERVING), 2)
+
+        assert (DOWN, 0) == (record.state, record.failures)
+
     def test_a_shutdown_can_be_taken_back(self):
         health = routable()
         health.report(said(LEAVING), 1)
