@@ -49,7 +49,7 @@
  *					     struct gale_way *way);
  *
  * which puts way->outer bytes of headers before a packet on its way to way->node, after all else was
- * written: gale_make_room(), then gale_store() at p->l3. It returns 0, or -1 on failure. It is
+ * written: gale_make_room() says where. It returns 0, or -1 on failure. It is
  * called when way->outer is not 0; p->len is still that of the packet as it arrived. MTU and ICMP
  * are taken care of, and later fragments are wrapped with the way->seed of their first.
  *

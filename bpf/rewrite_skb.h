@@ -105,11 +105,15 @@ static __always_inline int gale_lift_tag(GALE_CTX *ctx, struct gale_packet *p)
 	return bpf_skb_vlan_push(ctx, htons(GALE_ETH_VLAN), ntohs(tci));
 }
 
-/* Room for `len` bytes between the Ethernet header and the packet, which becomes one of `family`. */
-static __always_inline int gale_make_room(GALE_CTX *ctx, struct gale_packet *p, u32 len, u32 family,
-					  u32 udp)
+/*
+ * Room for `len` bytes, a constant, between the Ethernet header and the packet, which becomes one of
+ * `family`. Returns where they are to be written, or NULL.
+ */
+static __always_inline void *gale_make_room(GALE_CTX *ctx, struct gale_packet *p, u32 len,
+					    u32 family, u32 udp)
 {
 	__be16 type = family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
+	__be16 *to;
 	u64 flags = family == GALE_FAMILY_IPV6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 :
 						 BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
 
@@ -118,9 +122,13 @@ static __always_inline int gale_make_room(GALE_CTX *ctx, struct gale_packet *p, 
 	if (p->protocol == GALE_IP_UDP && gale_gso_size(ctx))
 		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;	/* datagrams must stay as long as they are */
 	if (gale_lift_tag(ctx, p) || bpf_skb_adjust_room(ctx, len, BPF_ADJ_ROOM_MAC, flags))
-		return -1;
+		return NULL;
+	to = gale_data(ctx) + ((p->l3 - sizeof(type)) & 0x3f);
+	if ((void *)(to + 1) + len > gale_data_end(ctx))
+		return NULL;
+	*to = type;
 	p->family = family;
-	return bpf_skb_store_bytes(ctx, p->l3 - 2, &type, sizeof(type), 0);
+	return to + 1;
 }
 #endif
 

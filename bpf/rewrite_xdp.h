@@ -119,26 +119,29 @@ static __always_inline int gale_rewrite_ttl(GALE_CTX *ctx, struct gale_packet *p
 }
 
 #ifdef GALE_WRAP
-/* Room for `len` bytes between the Ethernet header and the packet, which becomes one of `family`. */
-static __always_inline int gale_make_room(GALE_CTX *ctx, struct gale_packet *p, u32 len, u32 family,
-					  u32 udp)
+/*
+ * Room for `len` bytes, a constant, between the Ethernet header and the packet, which becomes one of
+ * `family`. Returns where they are to be written, or NULL.
+ */
+static __always_inline void *gale_make_room(GALE_CTX *ctx, struct gale_packet *p, u32 len,
+					    u32 family, u32 udp)
 {
 	__be16 type = family == GALE_FAMILY_IPV6 ? htons(GALE_ETH_IPV6) : htons(GALE_ETH_IPV4);
 	u32 at = offsetof(struct gale_eth, type), tag;
 	__be16 *to;
 
 	if (bpf_xdp_adjust_head(ctx, -(int)len))
-		return -1;
+		return NULL;
 	/* one: no service is behind two */
 	if (unlikely(p->tags) && (gale_load(ctx, len + at, &tag, sizeof(tag)) ||
 				  gale_store(ctx, at, &tag, sizeof(tag))))
-		return -1;
+		return NULL;
 	to = gale_data(ctx) + ((p->l3 - sizeof(type)) & 0x3f);
-	if ((void *)(to + 1) > gale_data_end(ctx))
-		return -1;
+	if ((void *)(to + 1) + len > gale_data_end(ctx))
+		return NULL;
 	*to = type;
 	p->family = family;
-	return 0;
+	return to + 1;
 }
 #endif
 

@@ -56,26 +56,22 @@ static __always_inline u8 l3_route_inside(u32 family)
 /* Traffic class: DSCP and ECN are those of the packet inside (RFC 2983, RFC 6040). */
 static __always_inline int l3_route_tos(GALE_CTX *ctx, struct gale_packet *p, u8 *tos)
 {
-	u8 head[2];
+	u8 *head = gale_data(ctx) + GALE_L3(p);
 
-	if (gale_load(ctx, p->l3, head, sizeof(head)))
+	if ((void *)(head + 2) > gale_data_end(ctx))
 		return -1;
 	*tos = p->family == GALE_FAMILY_IPV6 ? head[0] << 4 | head[1] >> 4 : head[1];
 	return 0;
 }
 
 /* UDP without a checksum: what is inside has its own (RFC 6935, RFC 6936). */
-static __always_inline int l3_route_udp(GALE_CTX *ctx, u32 at, u32 len, u32 seed)
+static __always_inline void l3_route_udp(struct gale_udp *udp, u32 len, u32 seed)
 {
 #ifdef L3_ROUTE_GUE
-	struct gale_udp udp = {};
-
-	udp.sport = htons(~L3_ROUTE_GUE_PORTS | (seed & L3_ROUTE_GUE_PORTS));
-	udp.dport = htons(L3_ROUTE_GUE);
-	udp.len = htons(len + sizeof(udp));
-	return gale_store(ctx, at, &udp, sizeof(udp));
-#else
-	return 0;
+	udp->sport = htons(~L3_ROUTE_GUE_PORTS | (seed & L3_ROUTE_GUE_PORTS));
+	udp->dport = htons(L3_ROUTE_GUE);
+	udp->len = htons(len + sizeof(*udp));
+	udp->check = 0;
 #endif
 }
 
@@ -83,25 +79,26 @@ static __always_inline int l3_route_udp(GALE_CTX *ctx, u32 at, u32 len, u32 seed
 static __always_inline int l3_route_wrap_ipv4(GALE_CTX *ctx, struct gale_packet *p,
 					      struct gale_node *node, u32 seed, u8 tos)
 {
-	u32 len = sizeof(struct gale_ipv4) + L3_ROUTE_UDP_BYTES;
+	u32 len = sizeof(struct gale_ipv4) + L3_ROUTE_UDP_BYTES, daddr = node->addr[0];
 	u8 inside = l3_route_inside(p->family);
-	struct gale_ipv4 ip = {};
+	struct gale_ipv4 *ip = gale_make_room(ctx, p, len, GALE_FAMILY_IPV4, L3_ROUTE_UDP_BYTES);
 
-	if (gale_make_room(ctx, p, len, GALE_FAMILY_IPV4, L3_ROUTE_UDP_BYTES))
+	if (!ip)
 		return -1;
-	ip.version = 4;
-	ip.ihl = sizeof(ip) / 4;
-	ip.tos = tos;
-	ip.tot_len = htons(len + p->len);
-	ip.frag_off = htons(0x4000);	/* DF: it never needs fragments, so its id may be 0 (RFC 6864) */
-	ip.ttl = L3_ROUTE_HOPS;
-	ip.protocol = inside;
-	ip.saddr = L3_ROUTE_SOURCE4_0 | htonl(seed & L3_ROUTE_VARY4);
-	ip.daddr = node->addr[0];
-	ip.check = gale_csum_apply(0xffff, gale_sum_words((u32 *)&ip, sizeof(ip) / 4));
-	if (gale_store(ctx, p->l3, &ip, sizeof(ip)))
-		return -1;
-	return l3_route_udp(ctx, p->l3 + sizeof(ip), p->len, seed);
+	ip->version = 4;
+	ip->ihl = sizeof(*ip) / 4;
+	ip->tos = tos;
+	ip->tot_len = htons(len + p->len);
+	ip->id = 0;
+	ip->frag_off = htons(0x4000);	/* DF: it never needs fragments, so its id may be 0 (RFC 6864) */
+	ip->ttl = L3_ROUTE_HOPS;
+	ip->protocol = inside;
+	ip->check = 0;
+	ip->saddr = L3_ROUTE_SOURCE4_0 | htonl(seed & L3_ROUTE_VARY4);
+	ip->daddr = daddr;
+	ip->check = gale_csum_apply(0xffff, gale_sum_words((u32 *)ip, sizeof(*ip) / 4));
+	l3_route_udp((void *)(ip + 1), p->len, seed);
+	return 0;
 }
 #endif
 
@@ -111,23 +108,22 @@ static __always_inline int l3_route_wrap_ipv6(GALE_CTX *ctx, struct gale_packet 
 {
 	u32 len = sizeof(struct gale_ipv6) + L3_ROUTE_UDP_BYTES;
 	u8 inside = l3_route_inside(p->family);
-	struct gale_ipv6 ip = {};
+	struct gale_ipv6 *ip = gale_make_room(ctx, p, len, GALE_FAMILY_IPV6, L3_ROUTE_UDP_BYTES);
 
-	if (gale_make_room(ctx, p, len, GALE_FAMILY_IPV6, L3_ROUTE_UDP_BYTES))
+	if (!ip)
 		return -1;
 	/* the flow label spreads flows too (RFC 6438) */
-	ip.flow = htonl(6U << 28 | (u32)tos << 20 | (seed & 0xfffff));
-	ip.payload_len = htons(p->len + L3_ROUTE_UDP_BYTES);
-	ip.nexthdr = inside;
-	ip.hop_limit = L3_ROUTE_HOPS;
-	ip.saddr[0] = L3_ROUTE_SOURCE6_0;
-	ip.saddr[1] = L3_ROUTE_SOURCE6_1;
-	ip.saddr[2] = L3_ROUTE_SOURCE6_2;
-	ip.saddr[3] = L3_ROUTE_SOURCE6_3 | htonl(seed & L3_ROUTE_VARY6);
-	__builtin_memcpy(ip.daddr, node->addr, 16);
-	if (gale_store(ctx, p->l3, &ip, sizeof(ip)))
-		return -1;
-	return l3_route_udp(ctx, p->l3 + sizeof(ip), p->len, seed);
+	ip->flow = htonl(6U << 28 | (u32)tos << 20 | (seed & 0xfffff));
+	ip->payload_len = htons(p->len + L3_ROUTE_UDP_BYTES);
+	ip->nexthdr = inside;
+	ip->hop_limit = L3_ROUTE_HOPS;
+	ip->saddr[0] = L3_ROUTE_SOURCE6_0;
+	ip->saddr[1] = L3_ROUTE_SOURCE6_1;
+	ip->saddr[2] = L3_ROUTE_SOURCE6_2;
+	ip->saddr[3] = L3_ROUTE_SOURCE6_3 | htonl(seed & L3_ROUTE_VARY6);
+	__builtin_memcpy(ip->daddr, node->addr, 16);
+	l3_route_udp((void *)(ip + 1), p->len, seed);
+	return 0;
 }
 #endif
 
