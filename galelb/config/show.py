@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from galelb.config.models import BalancerConfig, BalancerSections
 from galelb.config.option_schema import value_text
@@ -47,17 +48,35 @@ def _tables(config: BaseModel, names: Sequence[str]) -> Iterator[str]:
 
 
 def _section(header: str, section: BaseModel, path: tuple[str | int, ...]) -> list[str]:
+    split = path[0] == "plugins"  # tables of the core are short: one line says it all
+    tables = {key: value for key, value in section if split and _is_tables(value)}
     lines = [header]
     for key, text in section_values(section, path):
-        lines.append(f"{key} = {text}" if text else f"# {key}: not set")
-    return [*lines, ""]
+        if key not in tables:
+            lines.append(f"{key} = {text}" if text else f"# {key}: not set")
+    lines.append("")
+    for key, value in tables.items():
+        for index, item in enumerate(value):
+            lines += _section(f"[[{header.strip('[]')}.{key}]]", item, (*path, key, index))
+    return lines
 
 
 def section_values(section: BaseModel, path: tuple[str | int, ...]) -> Iterator[tuple[str, str]]:
     """Iterate over the keys of a section at `path`, and their values as TOML; "" = not set."""
     for key, field in type(section).model_fields.items():
         value = redact(_plain(getattr(section, key)), (*path, key))
-        yield key, value_text(value, duration=is_duration(field.metadata) and value != "***")
+        yield key, value_text(value, duration=_is_duration(field) and isinstance(value, float))
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    """Return whether a field is a Duration, or an optional one."""
+    parts = [part for part in get_args(field.annotation) if get_origin(part) is Annotated]
+    return is_duration(field.metadata) or any(is_duration(get_args(part)) for part in parts)
+
+
+def _is_tables(value: Any) -> bool:
+    """Return whether a value is an array of tables, which TOML writes after the other keys."""
+    return isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value)
 
 
 def _plain(value: Any) -> Any:

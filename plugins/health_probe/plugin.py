@@ -64,7 +64,18 @@ class HealthProbe(HealthSource):
         self.context.changed.notify()
 
     def notes(self) -> list[str]:
-        """Return which services are checked less well than they could be."""
+        """Return which services are checked less well than one may think."""
+        known = {service.name for service in self.context.services()}
+        strange = {name for probe in self.options.probes for name in probe.services} - known
+        return [
+            *(
+                f"health_probe: a probe is for {name}, which is no service"
+                for name in sorted(strange)
+            ),
+            *self._unseen_notes(),
+        ]
+
+    def _unseen_notes(self) -> list[str]:
         return [
             f"health_probe: service {name}: nodes are checked at their own addresses and not at"
             f" {vip}, because every IPv{vip.version} address that they could answer to is a VIP"
@@ -122,7 +133,7 @@ class HealthProbe(HealthSource):
             if any(reach(service, node) is Reach.UNSEEN for node in nodes)
         }
         if self._unseen.keys() - before.keys():
-            for note in self.notes():
+            for note in self._unseen_notes():
                 log.warning("health_probe_not_on_vip", text=note)
 
     async def _watch(self, target: Target, watched: Watched) -> None:

@@ -36,6 +36,21 @@ class KeyOptions(Options):
     required: int
 
 
+class Table(Options):
+    """An element of an array of tables."""
+
+    wait: Duration = 1.0
+    least: Duration | None = None
+    name: str = ""
+
+
+class TableOptions(Options):
+    """Options with an array of tables."""
+
+    tables: tuple[Table, ...] = ()
+    last: int = 1
+
+
 def config(**sections):
     return BalancerConfig.model_validate_json(json.dumps(DATA | sections))
 
@@ -98,3 +113,19 @@ def test_options_are_described_in_words():
     )
     assert described["required"].required
     assert '"10.0.0.1"' == value_text(ip_address("10.0.0.1"))
+
+
+def test_tables_of_a_plugin_are_written_as_tables():
+    tables = (Table(wait="500ms", least="1m"), Table(name="b"))
+    options = TableOptions(tables=tables, last=2)
+    shown = show_config(config().model_copy(update={"plugins": {"x": options}}))
+
+    read = tomli.loads(shown)["plugins"]["x"]
+    assert options == TableOptions.model_validate_json(json.dumps(read))
+    assert '[[plugins.x.tables]]\nwait = "500ms"\nleast = "1m"' in shown
+
+
+def test_no_tables_of_a_plugin_are_an_empty_array():
+    shown = show_config(config().model_copy(update={"plugins": {"x": TableOptions()}}))
+
+    assert "tables = []\nlast = 1" in shown

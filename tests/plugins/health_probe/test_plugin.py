@@ -252,3 +252,9 @@ async def test_what_is_checked_less_well_is_noted(
     (note,) = source.notes()
     assert note.startswith("health_probe: service web: nodes are checked at their own addresses")
     assert HealthStatus.SERVING is core.reports[-1].status
+
+
+async def test_a_probe_for_no_service_is_noted(core):
+    source = core.source({"services": ("web", "wbe")})
+
+    assert ["health_probe: a probe is for wbe, which is no service"] == source.notes()
