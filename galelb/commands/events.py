@@ -53,18 +53,33 @@ def events_command(client: ApiClient, as_json: bool, follow: bool, limit: int) -
 
 
 def _following(client: ApiClient, last_id: str | None) -> Iterator[Mapping[str, Any]]:
-    """Yield events for ever; a balancer that is gone is waited for."""
+    """Yield events for ever; a balancer that is gone is waited for, and that is said once."""
+    waiting = False
     while True:
         try:
             with client.events(last_id) as events:
+                waiting = False
                 for event in events:
-                    # A gap tells how far we are, too.
                     last_id = event["id"]
                     yield event
-            click.echo("the balancer ended the events: waiting for it", err=True)
+                    if event["event"] == GAP:
+                        yield from _before(client, last_id)
+            problem = "the balancer ended the events"
         except ApiError as error:
-            click.echo(f"{error}: trying again", err=True)
+            problem = str(error)
+        if not waiting:
+            click.echo(f"{problem}: waiting for it", err=True)
+        waiting = True
         time.sleep(AGAIN_S)
+
+
+def _before(client: ApiClient, gap_id: str) -> Iterator[Mapping[str, Any]]:
+    """Yield what is still known from before a gap was told, for example of a balancer's start."""
+    start, _, number = gap_id.rpartition("-")
+    for event in client.get("events/recent", limit=MAX_EVENTS)["events"]:
+        of, _, count = event["id"].rpartition("-")
+        if of == start and int(count) <= int(number):
+            yield event
 
 
 def _print(event: Mapping[str, Any], as_json: bool) -> None:

@@ -91,8 +91,8 @@ async def test_following_goes_on_where_the_list_ended(socket: Path, balancer: Fa
 
     def follow() -> None:
         with ApiClient(socket) as client, client.events(first.id) as events:
-            for event in events:
-                seen.append(event["event"])
+            for one in events:
+                seen.append(one["event"])
                 enough.set()
 
     with capture_logs():
@@ -105,37 +105,60 @@ async def test_following_goes_on_where_the_list_ended(socket: Path, balancer: Fa
     assert ["detached", "stopping"] == seen
 
 
+class Streams:
+    """A client of balancers whose streams break off."""
+
+    def __init__(self, *streams: list[dict[str, str]] | ApiError) -> None:
+        self._streams = list(streams)
+        self.asked: list[str | None] = []
+
+    def events(self, last_id: str | None) -> Streams:
+        self.asked.append(last_id)
+        return self
+
+    def __enter__(self) -> Iterator[dict[str, str]]:
+        stream = self._streams.pop(0)
+        if isinstance(stream, ApiError):
+            raise stream
+        return iter(stream)
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def get(self, resource: str, limit: int) -> dict[str, list[dict[str, str]]]:
+        assert "events/recent" == resource
+        return {"events": [event("b-1", "started"), event("b-2"), event("b-3")]}
+
+
+def event(id_: str, name: str = "attached") -> dict[str, str]:
+    return {"id": id_, "event": name}
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: None)
+
+
 def test_a_balancer_that_ends_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    no_pauses: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is asked again from the last event on, however the stream broke off."""
-    streams: list[Any] = [
-        [{"id": "a-1"}, {"id": "a-2"}],
-        ApiError("cannot reach it"),
-        [{"id": "b-1"}],
-    ]
-    asked: list[str | None] = []
+    gone = ApiError("cannot reach it")
+    client = Streams([event("a-1"), event("a-2")], gone, gone, [event("a-3")], gone, [event("a-4")])
+    following = command._following(client, "a-0")  # type: ignore[arg-type]
 
-    class Client:
-        def events(self, last_id: str | None) -> Any:
-            asked.append(last_id)
-            return self
+    assert ["a-1", "a-2", "a-3", "a-4"] == [next(following)["id"] for _ in range(4)]
+    assert ["a-0", "a-2", "a-2", "a-2", "a-3", "a-3"] == client.asked
+    assert ["the balancer ended the events: waiting for it"] * 2 == (
+        capsys.readouterr().err.splitlines()
+    )
 
-        def __enter__(self) -> Iterator[dict[str, str]]:
-            stream = streams.pop(0)
-            if isinstance(stream, ApiError):
-                raise stream
-            return iter(stream)
 
-        def __exit__(self, *error: object) -> None:
-            pass
+def test_what_a_new_balancer_did_before_it_was_found_is_told(no_pauses: None) -> None:
+    client = Streams([event("a-9")], [event("b-2", "gap"), event("b-3")])
+    following = command._following(client, None)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command.time, "sleep", lambda seconds: None)
-    following = command._following(Client(), "a-0")  # type: ignore[arg-type]
-
-    assert ["a-1", "a-2", "b-1"] == [next(following)["id"] for _ in range(3)]
-    assert ["a-0", "a-2", "a-2"] == asked
-    assert "cannot reach it: trying again" in capsys.readouterr().err
+    assert ["a-9", "b-2", "b-1", "b-2", "b-3"] == [next(following)["id"] for _ in range(5)]
 
 
 async def test_a_node_is_shown_with_its_history(socket: Path, balancer: FakeBalancer) -> None:
@@ -151,7 +174,7 @@ async def test_a_node_is_shown_with_its_history(socket: Path, balancer: FakeBala
     assert lines[-1].endswith("web-1 (10.0.0.11): routable -> down, no report for 5 s")
     assert ("10.0.0.11", ["node_joined", "node_state"]) == (
         shown["address"],
-        [event["event"] for event in shown["history"]],
+        [one["event"] for one in shown["history"]],
     )
 
 
@@ -160,7 +183,7 @@ async def test_a_node_without_history_says_so(socket: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "words"),
+    ("happened", "words"),
     [
         ({"event": "node_joined", **FELL, "reason": ""}, "joined, down"),
         ({"event": "node_left", **FELL, "reason": "removed"}, "is gone, removed"),
@@ -189,11 +212,11 @@ async def test_a_node_without_history_says_so(socket: Path) -> None:
         ({"event": "node_state", **FELL, "reason": "\x1b[2J\ud800"}, "down, ?[2J?"),
     ],
 )
-def test_every_event_has_words(event: dict[str, Any], words: str) -> None:
-    assert words in event_words(event)
+def test_every_event_has_words(happened: dict[str, Any], words: str) -> None:
+    assert words in event_words(happened)
 
 
 def test_peers_are_named() -> None:
-    event = {"event": "peer_changed", "time": "2026-01-01T00:00:00.000Z", "alive": True}
+    peer = {"event": "peer_changed", "time": "2026-01-01T00:00:00.000Z", "alive": True}
 
-    assert event_line(event | {"peer": "fd00::2", "port": 9090}).endswith("  [fd00::2]:9090: alive")
+    assert event_line(peer | {"peer": "fd00::2", "port": 9090}).endswith("  [fd00::2]:9090: alive")
