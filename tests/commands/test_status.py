@@ -21,7 +21,7 @@ from galelb.api.server import ApiServer
 from galelb.api.view import Count, PeerStatus
 from galelb.client import RefusedError
 from galelb.commands import status as commands
-from galelb.model import Peer
+from galelb.model import HealthWord, Peer
 from galelb.testing.fakes import FakeBalancer
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
@@ -125,6 +125,21 @@ async def test_nodes_show_state_weight_and_why(run: Run, balancer: FakeBalancer)
         "web-2  10.0.0.12  draining          1    2,000  1.3 MB  drained by the operator\n"
         "web-3  10.0.0.13  down              1    3,000  1.9 MB  no report for 5 s; failed once\n"
     ) == output
+
+
+async def test_nodes_show_the_word_of_every_source(run: Run, balancer: FakeBalancer) -> None:
+    one = HealthWord(source="health_grpc", word="serving", age_s=0.1)
+    other = HealthWord(source="health_probe", word="failed", message="no answer", age_s=2.0)
+    first, second, *_ = balancer.node_list
+    balancer.node_list = [
+        attrs.evolve(first, words=(one, other)),
+        attrs.evolve(second, words=(one,)),
+    ]
+
+    lines = (await run(commands.nodes_command))[1].splitlines()
+
+    assert "health_grpc: serving, health_probe: failed" in " ".join(lines[1].split())
+    assert "health_grpc" not in lines[2], "one source alone is quoted by the reason"
 
 
 async def test_nodes_show_what_of_a_weight_counts(run: Run, balancer: FakeBalancer) -> None:
