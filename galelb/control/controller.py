@@ -94,9 +94,15 @@ class Controller:
             self._wanted_since = time.perf_counter()
         self._wanted.set()
 
-    async def serve(self, served: Served) -> None:
-        """Serve this from now on: fill its maps completely before returning."""
+    async def serve(
+        self, served: Served, switch: Callable[[], Awaitable[None]] = _forget_nothing
+    ) -> None:
+        """Serve this from now on: fill its maps completely before returning.
+
+        `switch` is awaited first, while no plan is under way: it goes over to other maps.
+        """
         async with self._lock:
+            await switch()
             self._served = served
             self._writing.forget()
             for service_id in served.retired:

@@ -171,10 +171,13 @@ class Deployment:
 
     async def _fill(self, generation: Generation) -> None:
         """Make the maps of a generation say what is known, before any packet meets them."""
-        tables = await trio.to_thread.run_sync(self._live_tables, generation)
-        self.datapath.use(generation)
-        slots = generation.maps["gale_slots"]
-        self._controller.tables.use(slots.mmap(), slots.max_entries, tables)
+
+        async def switch() -> None:
+            tables = await trio.to_thread.run_sync(self._live_tables, generation)
+            self.datapath.use(generation)
+            slots = generation.maps["gale_slots"]
+            self._controller.tables.use(slots.mmap(), slots.max_entries, tables)
+
         request = generation.request
         known = self._service_ids.known().values()
         await self._controller.serve(
@@ -188,7 +191,8 @@ class Deployment:
                     for number in known
                     if number not in request.services and number < request.limits.max_services
                 ),
-            )
+            ),
+            switch,
         )
 
         await trio.to_thread.run_sync(_write_keys, generation)

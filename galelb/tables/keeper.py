@@ -79,6 +79,8 @@ class TableKeeper:
         self._space = SlotSpace(0)
         self._built: dict[str, BuiltTable] = {}
         self._current: dict[int, BuiltTable] = {}
+        self._former: dict[int, BuiltTable] = {}
+        """Before `use`; only to tell what moves from there."""
         self._adopted: list[str] = []
         self._replaced: list[str] = []
         self.changes: dict[str, TableChanges] = {}
@@ -93,6 +95,7 @@ class TableKeeper:
         self._memory = memory
         self._space = SlotSpace(elements)
         self._built.clear()
+        self._former |= self._current
         self._current.clear()
         self._adopted.clear()
         self._replaced.clear()
@@ -125,15 +128,19 @@ class TableKeeper:
         """
         old = self._current.get(service_id)
         spec = self.settings.spec(service.scheduler, self._as_many_as_fit(service, nodes))
-        if old.spec == spec if old else not spec.nodes:
+        if old is not None and old.spec == spec:
             return False
+        before = old or self._former.get(service_id)
         if spec.nodes:
             self._current[service_id] = await self._place(service, spec, index_of)
-        else:
+        elif old is not None:
             del self._current[service_id]
+        elif before is None:
+            return False
+        self._former.pop(service_id, None)
         if old is not None:
             self._replaced.append(old.spec.digest)
-        await self._tell(service, old, self._current.get(service_id))
+        await self._tell(service, before, self._current.get(service_id))
         return True
 
     def _as_many_as_fit(
@@ -170,6 +177,7 @@ class TableKeeper:
         """Free everything that no service has any more, adopted tables too."""
         self._replaced += self._adopted
         self._adopted.clear()
+        self._former.clear()
         self.release_replaced(now)
         self._shares.clear()
         live = {table.spec.digest for table in self._current.values()}
@@ -236,6 +244,8 @@ class TableKeeper:
 
     async def _tell(self, service: Service, old: BuiltTable | None, new: BuiltTable | None) -> None:
         key = (old.digest if old else "", new.digest if new else "")
+        if key[0] == key[1]:
+            return  # the same table, which went over to other maps
         if key not in self._shares:
             self._shares[key] = await trio.to_thread.run_sync(
                 moved, old.slots if old else (), new.slots if new else ()

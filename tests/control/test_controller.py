@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import ipaddress
 import struct
+import threading
 
 import attrs
 import pytest
@@ -14,6 +15,7 @@ from galelb.control.numbers import QUIET_S
 from galelb.errors import MapError, PluginError
 from galelb.forwarder import Forwarder, HostView
 from galelb.health import HealthSettings, NodeHealth
+from galelb.hooks import hookimpl
 from galelb.model import Interface, NextHop, Node, Protocol, Service
 from galelb.packing import address_words
 from galelb.plugins import Plugins
@@ -258,6 +260,77 @@ async def test_a_change_moves_the_service_to_a_table_nobody_reads(controller, ma
 
     assert old_slots == slots(maps, before)
     assert {1, 2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+
+
+class Slow(Scheduler):
+    """Builds a table of two nodes only when it may."""
+
+    name = "slow"
+
+    def __init__(self):
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def build(self, nodes, size, seed):
+        if len(nodes) == 2:
+            self.begun.set()
+            self.may_end.wait()
+        return [slot % len(nodes) for slot in range(size)]
+
+
+def switch(controller, maps):
+    """What a reload does before it serves: it goes on with the same slots."""
+
+    async def go_over():
+        slots = maps["gale_slots"]
+        controller.tables.use(slots.mmap(), slots.max_entries, controller.tables.regions())
+
+    return go_over
+
+
+async def test_no_maps_are_switched_under_a_plan(controller, maps, nursery):
+    slow = Slow()
+    controller.tables._plugins._core.schedulers = {"slow": slow}
+    service = attrs.evolve(WEB, scheduler="slow")
+    add(controller, A)
+    await controller.serve(served(maps, {1: service}))
+    await nursery.start(controller.run)
+    add(controller, B)
+    controller.wake()
+    await trio.to_thread.run_sync(slow.begun.wait)
+
+    async with trio.open_nursery() as reload:
+        reload.start_soon(controller.serve, served(maps, {1: service}), switch(controller, maps))
+        await trio.testing.wait_all_tasks_blocked()
+        slow.may_end.set()
+
+    assert {1, 2} == set(slots(maps, maps["gale_services"].get(1)["table"]))
+    assert controller.tables.table(1).first == maps["gale_services"].get(1)["table"]
+
+
+class Watcher:
+    def __init__(self):
+        self.told = []
+
+    @hookimpl
+    def galelb_table_changed(self, service, digest, moved):
+        self.told.append((service.name, moved))
+
+
+async def test_after_a_switch_it_is_told_what_really_moved(controller, maps):
+    watcher = Watcher()
+    controller.tables._plugins.watch(watcher, "watcher")
+    add(controller, A)
+    await controller.serve(served(maps))
+    assert watcher.told == [("web", 1.0)]
+
+    await controller.serve(served(maps), switch(controller, maps))
+    add(controller, B)
+    await controller.serve(served(maps), switch(controller, maps))
+    controller.health.remove(A, trio.current_time())
+    controller.health.remove(B, trio.current_time())
+    await controller.serve(served(maps), switch(controller, maps))
+
+    assert [("web", pytest.approx(0.5, abs=0.01)), ("web", 1.0)] == watcher.told[1:]
 
 
 async def test_an_unchanged_plan_writes_nothing(controller, maps, nursery):
