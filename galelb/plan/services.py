@@ -87,6 +87,7 @@ def _change(
         stateful=forwarder.stateful,
         nodes_before=None if slots[0] is None else len(set(slots[0])),
         nodes_after=None if slots[1] is None else len(set(slots[1])),
+        table_digest=_digest(slots[1] or ()),
         details=tuple(details),
     )
 
@@ -128,10 +129,10 @@ def strange_tables(old: Side, before: Tables) -> list[str]:
 
 
 def _differs(real: str | None, slots: Sequence[str]) -> bool:
-    if real is None:
-        return False
-    if not slots or not real:
-        return bool(slots) or bool(real)
+    return real is not None and real != _digest(slots)
+
+
+def _digest(slots: Sequence[str]) -> str:
     addresses = sorted(set(slots))
     rank = {address: position for position, address in enumerate(addresses)}
-    return digest([rank[slot] for slot in slots], addresses) != real
+    return digest([rank[slot] for slot in slots], addresses) if slots else ""

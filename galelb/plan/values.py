@@ -82,6 +82,8 @@ class ServiceChange:
     """Whether open connections keep their node, so that only new ones move."""
     nodes_before: int | None
     nodes_after: int | None
+    table_digest: str = ""
+    """The digest that the table will have, as `galelb services` shows it; "" = no table."""
     details: tuple[str, ...] = ()
 
 
