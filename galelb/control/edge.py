@@ -48,8 +48,7 @@ def running_view(
     adopted: bool,
 ) -> RunningView:
     """Return what the API sees; logs what forwarders note of their capacity and the like."""
-    notes = controller.served.notes()
-    for note in notes:
+    for note in controller.served.notes():
         log.info("note", text=note)
     return RunningView(
         config=config,
@@ -61,7 +60,6 @@ def running_view(
         version=importlib.metadata.version("galelb"),
         recorder=Recorder(deployment, controller, reloading),
         work=Work(chronicle=chronicle, lag=lag, report_times=desk.report_times),
-        notes=tuple(notes),
         source_notes=sources.notes,
         adopted=adopted,
     )

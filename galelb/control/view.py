@@ -76,7 +76,6 @@ class RunningView:
     recorder: Recorder
     work: Work
     """What the balancer's parts tell of their own work."""
-    notes: tuple[str, ...] = ()
     source_notes: Callable[[], Sequence[str]] = tuple
     """Returns what the health sources say at present."""
     adopted: bool = False
@@ -116,7 +115,7 @@ class RunningView:
             nodes_routable=sum(self._unroutable(record) == "" for record in records),
             flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
-            notes=(*self.notes, *self.source_notes(), *self._host_notes(counters.reasons())),
+            notes=(*served.notes(), *self.source_notes(), *self._host_notes(counters.reasons())),
             config_digest=self._digest,
             adopted=self.adopted,
             event_loop_lag_s=self.work.lag.worst,

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
@@ -64,6 +66,9 @@ class FakeForwarder(Forwarder):
 
     def flow_count(self) -> int:
         return 7
+
+    def notes(self, services: Sequence[Service], host: HostView) -> list[str]:
+        return [f"{one.name} by an interface of mtu {host.private.mtu}" for one in services]
 
 
 class Secretive(Options):
@@ -151,6 +156,16 @@ async def samples(view: RunningView) -> dict[str, list[tuple[dict[str, str], flo
         for sample in family.samples:
             found.setdefault(sample.name, []).append((sample.labels, sample.value))
     return found
+
+
+async def test_notes_of_forwarders_are_those_of_what_is_served_now(view: RunningView) -> None:
+    before = (await view.status()).notes
+    served = view.controller.served
+    host = attrs.evolve(served.host, private=attrs.evolve(served.host.private, mtu=9000))
+    await view.controller.serve(attrs.evolve(served, host=host))
+
+    assert "web by an interface of mtu 1500" in before
+    assert "web by an interface of mtu 9000" in (await view.status()).notes
 
 
 async def test_metrics_follow_the_conventions(view: RunningView) -> None:
