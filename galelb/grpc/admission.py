@@ -57,7 +57,11 @@ class Admission:
             self._shares = {a: s for a, s in self._shares.items() if not s.idle(now)}
             if len(self._shares) >= _MOST_SHARES:
                 self._shares.clear()
-        return self._shares.setdefault(peer, Share())
+        share = self._shares.get(peer)
+        if share is None:
+            limits = self._limits
+            share = self._shares[peer] = Share(limits.time_share, limits.time_burst)
+        return share
 
     def refuse(self, peer: IPAddress, reason: str) -> None:
         """Log a refusal: the first, second, fourth..., so that a flood cannot flood the log."""

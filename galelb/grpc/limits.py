@@ -44,6 +44,10 @@ class ServerLimits:
     link: LinkLimits = attrs.field(factory=LinkLimits)
     max_connections: int = 1024
     max_connections_per_address: int = 32
+    time_share: float = 0.2
+    """Of the thread's time for one address: seconds per second on average, see `Share`."""
+    time_burst: float = 0.2
+    """At once; seconds."""
 
 
 class Share:
@@ -53,7 +57,7 @@ class Share:
     connections, the others have the rest.
     """
 
-    def __init__(self, rate: float = 0.05, burst: float = 0.1) -> None:
+    def __init__(self, rate: float, burst: float) -> None:
         """`rate`: seconds per second on average; `burst`: at once, and the largest debt."""
         self._rate = rate
         self._burst = burst

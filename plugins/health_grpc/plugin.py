@@ -40,6 +40,10 @@ log = structlog.get_logger(__name__)
 
 _BIND_TRIES = 20
 _BIND_PAUSE_S = 0.15
+_USUAL_CONNECTIONS = 32
+_STREAMS_PER_CONNECTION = 64
+_TIME_SHARE = 0.2
+_TIME_BURST_S = 0.2
 _SILENT_TIMEOUTS = 3
 """A stream without a report for this many `checks_timeout` is ended: nobody needs it."""
 _STALL_S = 0.5
@@ -62,9 +66,9 @@ class Options(forwarder.Options):
     max_connections: Annotated[int, Field(ge=1, le=65536)] = 4096
     """Connections of all nodes together."""
     max_connections_per_address: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Connections of one node."""
-    max_streams_per_address: Annotated[int, Field(ge=1, le=65536)] = 128
-    """Streams of reports of one node."""
+    """Connections of one node; its share of the time, 20 % for 32 of them, grows along."""
+    max_streams_per_address: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Streams of reports of one node; 64 per connection when left out."""
     keepalive_interval: Annotated[Duration, Field(gt=0)] = 5.0
     """Silence after which a connection is probed with a PING."""
     keepalive_timeout: Annotated[Duration, Field(gt=0)] = 5.0
@@ -85,6 +89,17 @@ class Options(forwarder.Options):
         except FileProblemError as error:
             raise KeyProblemError(str(error), error.key) from None
         return self
+
+    @property
+    def most_streams(self) -> int:
+        """Streams that one address may have."""
+        per_connection = _STREAMS_PER_CONNECTION * self.max_connections_per_address
+        return self.max_streams_per_address or per_connection
+
+    @property
+    def many_per_address(self) -> float:
+        """How much more than usual an address may do; 1 = as usual."""
+        return max(1.0, self.max_connections_per_address / _USUAL_CONNECTIONS)
 
     def access(self) -> Access:
         """Read the files. Raises FileProblemError."""
@@ -111,6 +126,8 @@ class HealthGrpc(HealthSource):
             ),
             max_connections=options.max_connections,
             max_connections_per_address=options.max_connections_per_address,
+            time_share=min(1.0, _TIME_SHARE * options.many_per_address),
+            time_burst=_TIME_BURST_S * options.many_per_address,
         )
         self.server = Server(
             {
@@ -186,7 +203,7 @@ class HealthGrpc(HealthSource):
         return config_for_nodes(self._settings, self.context.node_setups())
 
     async def _take_reports(self, call: Call, peer: IPAddress) -> None:
-        if self._streams[peer] >= self.options.max_streams_per_address:
+        if self._streams[peer] >= self.options.most_streams:
             raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many streams from this address")
         self._streams[peer] += 1
         if self._streams[peer] == 1:

@@ -76,7 +76,8 @@ class Time:
 
 @pytest.fixture
 def server():
-    return Server({"/S/Upper": unary(lambda request, address: request.upper())})
+    limits = ServerLimits(time_share=0.05, time_burst=0.1)
+    return Server({"/S/Upper": unary(lambda request, address: request.upper())}, limits)
 
 
 async def channel_to(nursery, server, address):
@@ -161,7 +162,7 @@ class TestAdmission:
         with capture_logs():
             entered = sum(admission.enter(A, 0) and not admission.leave(A) for _ in range(1000))
 
-        assert 200 == pytest.approx(entered, abs=1)
+        assert 400 == pytest.approx(entered, abs=1)
 
     def test_what_is_remembered_of_strangers_is_bounded(self):
         admission = self.admission(max_connections=1)

@@ -322,3 +322,33 @@ async def test_a_reload_changes_what_nodes_are_told(core, autojump_clock, nurser
     wire = ConfigResponse.FromString(await node.channel.unary(GET_CONFIG, b""))
 
     assert 7_000_000_000 == wire.health_check_timeout
+
+
+@pytest.mark.parametrize(
+    ("options", "streams", "share"),
+    [
+        ({}, 2048, 0.2),
+        ({"max_connections_per_address": 1}, 64, 0.2),
+        ({"max_connections_per_address": 64}, 4096, 0.4),
+        ({"max_connections_per_address": 4096}, 262144, 1.0),
+        ({"max_streams_per_address": 7}, 7, 0.2),
+    ],
+)
+def test_who_allows_more_connections_of_an_address_allows_it_more(core, options, streams, share):
+    source = core.source(**options)
+
+    assert (streams, share) == (source.options.most_streams, source.server.limits.time_share)
+
+
+async def test_many_nodes_behind_one_address(make_core, nursery, autojump_clock):
+    """Such as a test with 2,000 streams from one machine."""
+    core = make_core()
+    source = core.source(max_connections=1000, max_connections_per_address=1000)
+    nodes = [await join(nursery, source) for _ in range(300)]
+    for _ in range(3):
+        for node in nodes:
+            await node.report()
+        await trio.sleep(1)
+
+    assert 900 == len(core.reports)
+    assert 300 == source.server.connections
