@@ -21,6 +21,7 @@ def test_every_name_of_a_lazy_package_is_there(package):
     [
         ("galelb.client, galelb.commands.status", {"pydantic", "pluggy", "trio", "pyroute2"}),
         ("galelb.node.command, galelb.node.remote", {"pydantic", "pluggy", "trio", "pyroute2"}),
+        ("galelb.commands.top, galelb.top.feed, galelb.top.view", {"pydantic", "pluggy", "trio"}),
         ("galelb.config.node", {"pluggy", "pyroute2", "rich"}),
         ("galelb.plugins.loading", {"pydantic", "pluggy", "trio", "structlog"}),
     ],

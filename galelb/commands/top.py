@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def _once(client: ApiClient, interval: float) -> None:
     meter.take(fetch(client))
     time.sleep(interval)
     frame = meter.take(fetch(client))
-    width = click.get_terminal_size()[0] if sys.stdout.isatty() else _PIPE_WIDTH
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
     print_view(draw(frame, width, levels=_levels(sys.stdout.encoding)))
 
 

@@ -59,7 +59,7 @@ def _shares(frame: Frame, height: int | None, used: int) -> tuple[int, int, int]
 
 def _head(frame: Frame, width: int) -> Iterator[Text]:
     if frame.trouble:
-        yield Text(plain(f"{frame.trouble} (tries again)"), f"bold {BAD}")
+        yield Text(plain(f"No answer, trying again: {frame.trouble}"), f"bold {BAD}")
     elif frame.problem:
         yield Text("NOT forwarding: ", f"bold {BAD}").append(plain(frame.problem), "not bold")
     else:
@@ -71,7 +71,10 @@ def _head(frame: Frame, width: int) -> Iterator[Text]:
     left += f"flows {frame.flows:,}"
     yield _spread(left, right, width)
     lag = f"event loop lag {1000 * frame.lag_s:.1f} ms"
-    yield _spread(f"{_packets(frame.total)} packets, {_bits(frame.total)}", lag, width)
+    traffic = "traffic not known yet"
+    if frame.total is not None:
+        traffic = f"{_packets(frame.total)} packets, {_bits(frame.total)}"
+    yield _spread(traffic, lag, width)
     yield _drops(frame)
 
 
@@ -164,7 +167,7 @@ def _with_traffic(
 
 
 def _fitting(texts: Sequence[str], title: str, most: int) -> int:
-    return min(most, max(map(cell_len, [*texts, title])))
+    return min(most, max(cell_len(plain(text)) for text in [*texts, title]))
 
 
 def _cell(text: str, size: int) -> str:
