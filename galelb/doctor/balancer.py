@@ -45,6 +45,8 @@ class DaemonFacts:
 
     status: Mapping[str, Any] | None = None
     """Its GET /v1/status; None when it does not answer."""
+    elsewhere: bool = False
+    """Whether it runs in another network namespace than this one."""
     problem: str = ""
     """Why a socket that is there does not answer."""
     version: str = ""
@@ -76,6 +78,10 @@ class BalancerFacts:
 def check_balancer(config: BalancerConfig, facts: BalancerFacts) -> Iterator[Finding]:
     """Yield what each check finds."""
     yield from check_machine(facts.machine)
+    if facts.daemon.elsewhere and facts.daemon.status is not None:
+        # What can be seen from here is another network.
+        yield from _elsewhere(config, facts.daemon.status)
+        return
     running = _running_on(facts.daemon)
     yield from check_links(
         facts.links,
@@ -92,6 +98,16 @@ def check_balancer(config: BalancerConfig, facts: BalancerFacts) -> Iterator[Fin
     yield from _ports(config, facts)
     yield from _nodes(facts)
     yield from _daemon(config, facts)
+
+
+def _elsewhere(config: BalancerConfig, status: Mapping[str, Any]) -> Iterator[Finding]:
+    pid = status["pid"]
+    text = (
+        f"instance {config.instance.name} (pid {pid}) runs in another network namespace, whose"
+        " interfaces, addresses and neighbours cannot be seen from here: look from there"
+    )
+    command = f"nsenter --net=/proc/{pid}/ns/net galelb doctor --config {config.path}"
+    yield fail("namespace", text, command)
 
 
 def _running_on(daemon: DaemonFacts) -> frozenset[str]:

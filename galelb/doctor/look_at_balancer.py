@@ -88,11 +88,19 @@ def _daemon(config: BalancerConfig) -> DaemonFacts:
         return facts
     try:
         with ApiClient(path) as client:
-            return attrs.evolve(facts, status=client.get("status"))
+            status = client.get("status")
+            return attrs.evolve(facts, status=status, elsewhere=_elsewhere(status["pid"]))
     except ApiError as error:
         if not _refused(path):
             return attrs.evolve(facts, problem=str(error))
     return facts
+
+
+def _elsewhere(pid: int) -> bool:
+    """Return whether a process is known to be in another network namespace."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    return False
 
 
 def _refused(path: Path) -> bool:

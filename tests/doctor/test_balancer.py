@@ -238,3 +238,14 @@ def test_without_its_interfaces_the_rest_is_checked_all_the_same(config, facts, 
 
     assert ["interface eth0"] == failed
     assert "node_port 7070" in [one.name for one in found]
+
+
+def test_a_balancer_in_another_network_namespace_is_not_judged_by_this_one(config, facts, bad):
+    here = attrs.evolve(facts, host=None, interfaces={}, links=())
+    there = attrs.evolve(here, daemon=attrs.evolve(running(config), elsewhere=True))
+
+    found = bad(check_balancer(config, there))
+
+    command = f"nsenter --net=/proc/42/ns/net galelb doctor --config {config.path}"
+    assert ["namespace"] == list(found)
+    assert ("fail", command) == found["namespace"][::2]

@@ -103,9 +103,9 @@ class Site:
     def serve(self, address="0.0.0.0"):
         return self.begin(self.node, "-c", LISTEN, address, until="ready")
 
-    def doctor(self, machine):
+    def doctor(self, machine, name=None):
         """Return what is not well by name, with the command that mends it."""
-        name = "lb.toml" if machine is self.lb else "node.toml"
+        name = name or ("lb.toml" if machine is self.lb else "node.toml")
         config = str(self._folder / name)
         done = self.run(machine, "galelb", "doctor", "--config", config, "--json")
         found = json.loads(done.stdout)
@@ -200,6 +200,10 @@ def test_a_balancer_that_runs_and_one_that_died(site):
     site.configure(more='[[nodes]]\nip = "10.77.0.2"\n[[nodes]]\nip = "10.77.0.66"\n')
     balancer = site.balance()
     assert ["node 10.77.0.66"] == list(site.doctor(site.lb))
+
+    from_elsewhere = site.doctor(site.node, "lb.toml")
+    assert ["namespace"] == list(from_elsewhere)
+    assert f"nsenter --net=/proc/{balancer.pid}/ns/net galelb" in from_elsewhere["namespace"]
 
     site.configure(more='[[nodes]]\nip = "10.77.0.2"\n[node_health]\nchecks_timeout = "9s"\n')
     found = site.doctor(site.lb)
