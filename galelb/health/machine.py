@@ -71,6 +71,8 @@ class NodeMachine:
     load: LoadShare = attrs.Factory(LoadShare)
     others_warm: Callable[[float], bool] = attrs.field(default=lambda _: True, eq=False)
     """Whether another node has had flows for a while, and can carry what a slow start spares."""
+    mean_load: Callable[[float], float | None] = attrs.field(default=lambda _: None, eq=False)
+    """The mean of all nodes with flows; None = nothing is known."""
 
     def record(self) -> NodeRecord:
         """Return the node as others see it."""
@@ -127,7 +129,7 @@ class NodeMachine:
             voice.weight = report.weight
         self._weigh()
         if report.load is not None:
-            self.load.hear(report.load, now)
+            self.load.hear(report.load, now, self.mean_load(now))
         self.adopted_until = None
         self.carried = 0
         leaves = HealthStatus.SHUTTING_DOWN in {v.status for v in self.voices.values()}
@@ -301,7 +303,7 @@ class NodeMachine:
             self.state = state
             self.since = now
             self.start.reset()
-            self.load.reset(now)
+            self.load.reset()
             self._begin_to_serve(now)
         self.reason = reason
 

@@ -7,7 +7,7 @@ the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from galelb.errors import GaleError
 from galelb.health.deadlines import Deadlines
 from galelb.health.machine import HealthSettings, NodeMachine, plain_text
 from galelb.health.snapshot import adopt, describe
-from galelb.health.weights import MAX_WEIGHT
+from galelb.health.weights import MAX_WEIGHT, MeanLoad
 from galelb.model import HealthReport, HealthWord, IPAddress, Node, NodeRecord, NodeState
 
 __all__ = ["MAX_WEIGHT", "HealthSettings", "NoSuchNodeError", "NodeHealth", "TooManyNodesError"]
@@ -51,6 +51,7 @@ class NodeHealth:
         self._machines: dict[IPAddress, NodeMachine] = {}
         self._records: dict[IPAddress, NodeRecord] = {}
         self._deadlines = Deadlines()
+        self._mean_load = MeanLoad(self._loads)
         self._stale: set[IPAddress] = set()
         """Nodes that may have changed since their record and deadline were looked at."""
         self._now = float("-inf")
@@ -313,7 +314,13 @@ class NodeHealth:
     def _take_in(self, machine: NodeMachine) -> None:
         address = machine.node.address
         machine.others_warm = partial(self._others_warm, address)
+        machine.mean_load = self._mean_load.at
         self._machines[address] = machine
+
+    def _loads(self) -> Iterator[float]:
+        for machine in self._machines.values():
+            if machine.state is NodeState.ROUTABLE and machine.load.smooth is not None:
+                yield machine.load.smooth
 
     def _others_warm(self, address: IPAddress, now: float) -> bool:
         """Return whether a node beside this one has had flows for as long as a slow start."""

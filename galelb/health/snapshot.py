@@ -80,7 +80,7 @@ def _resume_shares(machine: NodeMachine, entry: Mapping[str, Any], now: float) -
     age = entry.get("serving_age_s", _LONG_S)
     since = None if age is None else now - max(0.0, float(age))
     machine.start.resume(since, int(entry.get("start_share", FULL)))
-    machine.load.resume(int(entry.get("load_share", FULL)), now)
+    machine.load.resume(int(entry.get("load_share", FULL)))
 
 
 def _text(value: Any) -> str | None:

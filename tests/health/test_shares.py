@@ -229,6 +229,24 @@ class TestLoad:
         assert (80, 8) == (health.get(A).load_share, health.get(A).effective_weight)
         assert health.load(A) == pytest.approx(4.0)
 
+    def test_where_the_others_are_as_busy_nobody_gets_less(self):
+        health = make(load_weight=True, slow_start=0.0)
+
+        for now in range(300):
+            health.report(said(load=4.0), float(now))
+            health.report(said(B, load=4.0), float(now))
+
+        assert [100, 100] == [record.load_share for record in health.records()]
+
+    def test_a_busier_one_among_them_does(self):
+        health = make(load_weight=True, slow_start=0.0)
+
+        for now in range(62):
+            health.report(said(load=4.0), float(now))
+            health.report(said(B, load=2.0), float(now))
+
+        assert (80, 100) == (health.get(A).load_share, health.get(B).load_share)
+
     def test_unless_nobody_asked_for_that(self):
         health = make(slow_start=0.0)
 

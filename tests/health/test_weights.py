@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galelb.health.weights import BUSY, IDLE, LEVELS, SETTLE_S, LoadShare, SlowStart, coarse
+from galelb.health.weights import (
+    BUSY,
+    IDLE,
+    LEVELS,
+    SETTLE_S,
+    LoadShare,
+    MeanLoad,
+    SlowStart,
+    coarse,
+)
 
 
 def started(duration=19.0, now=100.0):
@@ -107,12 +116,27 @@ def busy(seconds, load, share=None, start=0.0):
     return share, levels
 
 
+def together(loads, seconds, settled=0.0):
+    """Nodes that share traffic: the levels of each since `settled`.
+
+    `loads` tell what load a node has with this part of what it gets when all are equal.
+    """
+    nodes = [LoadShare() for _ in loads]
+    mean = MeanLoad(lambda: [node.smooth for node in nodes if node.smooth is not None])
+    seen = [set() for _ in nodes]
+    for second in range(seconds):
+        shares = [node.share for node in nodes]
+        for node, load, share, levels in zip(nodes, loads, shares, seen, strict=True):
+            part = share * len(nodes) / sum(shares)
+            node.hear(load(part), float(second), mean.at(float(second)))
+            if second >= settled:
+                levels.add(node.share)
+    return seen
+
+
 class TestLoadShare:
     def test_a_busy_node_gets_less_step_by_step_and_never_less_than_the_last(self):
-        share = LoadShare()
-        share.reset(0.0)
-
-        _, levels = busy(600, 5.0, share)
+        _, levels = busy(600, 5.0)
 
         assert list(dict.fromkeys(levels)) == list(LEVELS)
         assert levels[int(SETTLE_S) - 1] == 100
@@ -126,7 +150,7 @@ class TestLoadShare:
 
         assert list(dict.fromkeys(levels)) == [40, 60, 80, 100]
 
-    @pytest.mark.parametrize("load", [IDLE + 0.01, BUSY])
+    @pytest.mark.parametrize("load", [IDLE + 0.01, BUSY - 0.1])
     def test_between_busy_and_idle_it_stays(self, load):
         share, before = busy(61, 5.0)
 
@@ -155,6 +179,27 @@ class TestLoadShare:
 
             assert seen == sorted(seen, reverse=True), whole
 
+    def test_where_all_are_equally_busy_nobody_gets_less(self):
+        shares = together([lambda share: 3.0 * share] * 3, 1800)
+
+        assert shares == [{100}] * 3
+
+    def test_the_busiest_of_several_gets_less_and_all_of_them_settle(self):
+        """Its other work is its own; what balancers send it follows the share."""
+        loads = [lambda share: 1.5 + share, lambda share: share, lambda share: share]
+
+        early, late = together(loads, 1800), together(loads, 1800, settled=1200)
+
+        assert min(early[0]) < 100
+        assert early[1:] == [{100}, {100}]
+        assert all(len(levels) == 1 for levels in late)
+
+    def test_a_slow_machine_among_fast_ones_settles(self):
+        for factor in (1.3, 1.8, 2.5, 4.0):
+            loads = [lambda share, f=factor: f * share, *[lambda share: 0.9 * share] * 3]
+
+            assert all(len(levels) == 1 for levels in together(loads, 3600, settled=1200)), factor
+
     @pytest.mark.parametrize("load", [math.nan, math.inf, -1.0])
     def test_what_is_no_load_is_ignored(self, load):
         share, _ = busy(10, 0.5)
@@ -173,7 +218,7 @@ class TestLoadShare:
     def test_it_goes_on_where_it_was(self):
         share = LoadShare()
 
-        share.resume(60, 1000.0)
+        share.resume(60)
         assert share.share == 60
-        share.resume(55, 1000.0)
+        share.resume(55)
         assert share.share == 100
