@@ -15,6 +15,12 @@ __all__ = ["L3RouteOptions", "Prefix"]
 
 Prefix = IPv4Network | IPv6Network
 
+_NO_HOSTS: tuple[Prefix, ...] = (
+    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+    *map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")),
+)
+"""Nobody's own, of one link or of many hosts: routers and nodes drop what comes from there."""
+
 
 def _prefix(value: object) -> Prefix:
     if isinstance(value, IPv4Network | IPv6Network):
@@ -25,8 +31,9 @@ def _prefix(value: object) -> Prefix:
         raise ValueError(
             'must be a network without host bits, for example "10.200.0.0/16" or "fd00:200::/96"'
         ) from None
-    if prefix.is_multicast or prefix.is_loopback or prefix.is_unspecified:
-        raise ValueError("packets to nodes cannot come from there")
+    for no_host in _NO_HOSTS:
+        if prefix.version == no_host.version and prefix.overlaps(no_host):
+            raise ValueError(f"packets to nodes cannot come from {no_host}")
     return prefix
 
 

@@ -67,7 +67,12 @@ def forwarder(**options) -> L3Route:
     [
         (["10.0.0.0/8", "10.1.0.0/16"], "at most one IPv4 and one IPv6"),
         (["10.0.0.1/8"], "without host bits"),
-        (["224.0.0.0/8"], "cannot come from there"),
+        (["224.0.0.0/8"], "cannot come from 224.0.0.0/3"),
+        (["0.0.0.0/0"], "cannot come from 0.0.0.0/8"),
+        (["128.0.0.0/1"], "cannot come from 169.254.0.0/16"),
+        (["255.255.255.255/32"], "cannot come from 224.0.0.0/3"),
+        (["fe80::/64"], "cannot come from fe80::/10"),
+        (["::ffff:10.0.0.0/104"], "cannot come from ::/8"),
         ([17], "must be a network"),
     ],
 )
