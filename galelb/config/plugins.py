@@ -160,9 +160,26 @@ def _ask(
 ) -> None:
     services = [draft.services[index].service(draft.forwarding) for index in indices]
     try:
-        answers = cls(options).check(services, None)
+        forwarder = cls(options)
+        answers = forwarder.check(services, None)
+        any_family = forwarder.any_family
     except Exception as error:
         # Foreign code: a bug in it must name the plugin instead of ending in a traceback.
         answers = [f"its check of the configuration failed: {type(error).__name__}: {error}"]
+        any_family = True
+    if not any_family:
+        _check_families(draft, cls, indices)
     for answer in answers:
         draft.add(f"{cls.name}: {answer}", *path)
+
+
+def _check_families(draft: Draft, cls: type[Forwarder], indices: Sequence[int]) -> None:
+    for index in indices:
+        section = draft.services[index]
+        for place, node in enumerate(section.nodes):
+            if node.version != section.vip.version:
+                text = (
+                    f"{node} cannot serve the VIP {section.vip}: with these settings the forwarder"
+                    f" {cls.name} reaches nodes of the VIP's family only"
+                )
+                draft.add(text, "services", index, "nodes", place)

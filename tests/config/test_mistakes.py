@@ -57,6 +57,10 @@ MISTAKES = {
         BASE + SERVICE.format("a", "fd00::1", 80) + 'forwarder = "old_nat"\n',
         [":11: services[0].vip: the forwarder old_nat cannot carry IPv6"],
     ),
+    "a node of another family than the VIP": (
+        BASE + SERVICE.format("a", "10.0.0.1", 80) + 'nodes = ["10.0.0.9", "fd00::9"]\n',
+        [":13: services[0].nodes[1]: fd00::9 cannot serve the VIP 10.0.0.1: with these settings"],
+    ),
     "tc where the forwarder cannot": (
         BASE.replace('"nat"', '"old_nat"\nxdp_mode = "tc"'),
         [":7: forwarding.xdp_mode"],
