@@ -46,8 +46,12 @@ class ServerLimits:
     max_connections_per_address: int = 32
     time_share: float = 0.2
     """Of the thread's time for one address: seconds per second on average, see `Share`."""
-    time_burst: float = 0.2
+    time_burst: float = 1.0
     """At once; seconds."""
+
+
+_MOST_DEBT_S = 0.25
+"""Nobody has to pay for more: work comes in small pieces, so that a debt is an accident."""
 
 
 class Share:
@@ -58,16 +62,17 @@ class Share:
     """
 
     def __init__(self, rate: float, burst: float) -> None:
-        """`rate`: seconds per second on average; `burst`: at once, and the largest debt."""
+        """`rate`: seconds per second on average; `burst`: at once."""
         self._rate = rate
         self._burst = burst
+        self._most_debt = min(burst, _MOST_DEBT_S)
         self._left = burst
         self._at = float("-inf")
 
     def spend(self, seconds: float, now: float) -> None:
         """Note that time was used."""
         self._refill(now)
-        self._left = max(-self._burst, self._left - seconds)
+        self._left = max(-self._most_debt, self._left - seconds)
 
     def overdrawn(self, now: float) -> bool:
         """Return whether more was used than there was."""

@@ -29,7 +29,7 @@ _CREDIT_BYTES = 16 * 1024
 """Consumed bytes of all calls together, from which on window is given back."""
 _READS_WHILE_WRITING = 8
 """How many reads may go on while a write is stuck: what they make us answer piles up."""
-_CALL_COST_S = 0.0005
+_CALL_COST_S = 0.0002
 """What the task of a new call costs, which is not measured."""
 _GOODBYE_S = 0.5
 _PING = b"galelb\0\0"

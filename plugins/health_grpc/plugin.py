@@ -43,7 +43,7 @@ _BIND_PAUSE_S = 0.15
 _USUAL_CONNECTIONS = 32
 _STREAMS_PER_CONNECTION = 64
 _TIME_SHARE = 0.2
-_TIME_BURST_S = 0.2
+_TIME_BURST_S = 1.0
 _SILENT_TIMEOUTS = 3
 """A stream without a report for this many `checks_timeout` is ended: nobody needs it."""
 _STALL_S = 0.5
