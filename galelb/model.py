@@ -169,7 +169,7 @@ def shared_weight(weight: int, *shares: int) -> float:
     """
     if all(share == 100 for share in shares):
         return weight
-    return weight * math.prod(shares) / 100 ** len(shares)
+    return float(weight * math.prod(shares) / 100 ** len(shares))
 
 
 @attrs.frozen(kw_only=True)

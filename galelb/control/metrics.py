@@ -11,15 +11,19 @@ from prometheus_client import ProcessCollector
 from galelb.api.view import InterfaceStatus, PeerStatus
 from galelb.control import metric_families as family
 from galelb.control.counters import Counters, outcome
+from galelb.forwarder import DataPath, Forwarder
 from galelb.model import Metric, NodeRecord, NodeState, Service
 from galelb.tables.keeper import TableKeeper
 
 __all__ = [
     "build_metrics",
+    "build_times",
+    "forwarder_metrics",
     "interface_metrics",
     "node_metrics",
     "peer_metrics",
     "process_metrics",
+    "table_facts",
     "table_metrics",
     "traffic_metrics",
 ]
@@ -56,17 +60,41 @@ def node_metrics(records: Iterable[NodeRecord], taking: Iterable[NodeRecord]) ->
         yield family.NODE_FAILURES.sample(record.failures, node)
 
 
-def table_metrics(services: Mapping[int, Service], tables: TableKeeper) -> Iterator[Metric]:
-    """Return the lookup tables of the services by id, and how they come about."""
+TableFacts = tuple[str, int, int, int, float]
+"""Service, nodes and slots of its table, changes so far, share of slots that the last one moved."""
+
+
+def table_facts(services: Mapping[int, Service], tables: TableKeeper) -> list[TableFacts]:
+    """Return what `table_metrics` needs; the keeper belongs to the trio thread."""
+    facts = []
     for number, service in services.items():
-        table, name = tables.table(number), service.name
-        changes = tables.changes.get(name)
-        yield family.ROUTABLE_NODES.sample(len(table.spec.nodes) if table else 0, name)
-        yield family.TABLE_SLOTS.sample(len(table.slots) if table else 0, name)
-        yield family.TABLE_CHANGES.sample(changes.count if changes else 0, name)
-        yield family.TABLE_MOVED.sample(changes.moved if changes else 0, name)
-    for scheduler, times in tables.build_times.items():
-        yield family.TABLE_BUILD_DURATION.sample(times, scheduler)
+        table, changes = tables.table(number), tables.changes.get(service.name)
+        nodes, slots = (len(table.spec.nodes), len(table.slots)) if table else (0, 0)
+        count, moved = (changes.count, changes.moved) if changes else (0, 0.0)
+        facts.append((service.name, nodes, slots, count, moved))
+    return facts
+
+
+def table_metrics(facts: Iterable[TableFacts]) -> Iterator[Metric]:
+    """Return the lookup tables of the services."""
+    for service, nodes, slots, changes, moved in facts:
+        yield family.ROUTABLE_NODES.sample(nodes, service)
+        yield family.TABLE_SLOTS.sample(slots, service)
+        yield family.TABLE_CHANGES.sample(changes, service)
+        yield family.TABLE_MOVED.sample(moved, service)
+
+
+def build_times(tables: TableKeeper) -> list[Metric]:
+    """Return how long lookup tables take to build."""
+    times = tables.build_times.items()
+    return [family.TABLE_BUILD_DURATION.sample(one, scheduler) for scheduler, one in times]
+
+
+def forwarder_metrics(forwarders: Mapping[str, Forwarder], datapath: DataPath) -> Iterator[Metric]:
+    """Return how many flows there are, and what forwarders tell themselves; reads maps."""
+    for name, forwarder in forwarders.items():
+        yield family.FLOWS.sample(forwarder.flow_count(), name)
+        yield from forwarder.metrics(datapath)
 
 
 def build_metrics(version: str, digest: str) -> Iterator[Metric]:

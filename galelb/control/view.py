@@ -37,10 +37,13 @@ from galelb.control.counters import Counters, read_counters
 from galelb.control.host_notes import address_notes, veth_notes
 from galelb.control.metrics import (
     build_metrics,
+    build_times,
+    forwarder_metrics,
     interface_metrics,
     node_metrics,
     peer_metrics,
     process_metrics,
+    table_facts,
     table_metrics,
     traffic_metrics,
 )
@@ -151,7 +154,8 @@ class RunningView:
                 NodeStatus(
                     record=record,
                     index=index,
-                    count=counters.by_node[index],
+                    # It may have joined while the others' counters were read.
+                    count=counters.by_node.get(index, Count()),
                     unroutable=self._unroutable(record),
                     words=health.words(record.node.address, now),
                     weight_from=health.weight_from(record.node.address),
@@ -247,12 +251,16 @@ class RunningView:
 
     async def metrics(self) -> Sequence[Metric]:
         """Return every sample: of the core, of forwarders and of other plugins."""
-        samples = [
-            *self._own_metrics(await self._counters(), await self.ready()),
+        few = [
+            family.READY.sample(not await self.ready()),
+            family.CAPTURING.sample(self.recorder.capturing),
+            *build_metrics(self.version, self._digest),
+            *self.work.metrics(self.controller),
+            *interface_metrics(self.interfaces()),
             *peer_metrics(await self.peers()),
             *self.plugin_set.metrics(),
         ]
-        return samples + await trio.to_thread.run_sync(self._slow_metrics)
+        return few + await trio.to_thread.run_sync(self._many_metrics())
 
     def capture(self, wish: CaptureWish) -> AbstractAsyncContextManager[CaptureStream]:
         """Capture packets while the context lasts."""
@@ -297,28 +305,27 @@ class RunningView:
             for name, view in views.items()
         )
 
-    def _own_metrics(self, counters: Counters, not_ready: str) -> Iterator[Metric]:
-        services, tables = self.controller.served.services, self.controller.tables
-        records = self.controller.health.records()
-        numbered = {self.controller.nodes.number(str(r.node.address)): r for r in records}
-        addresses = {number: str(record.node.address) for number, record in numbered.items()}
-        yield family.READY.sample(not not_ready)
-        yield from build_metrics(self.version, self._digest)
-        yield from self.work.metrics(self.controller)
-        yield from interface_metrics(self.interfaces())
-        yield family.CAPTURING.sample(self.recorder.capturing)
-        yield from traffic_metrics(counters, services, addresses)
-        yield from node_metrics(records, [r for r in records if self._unroutable(r) == ""])
-        yield from table_metrics(services, tables)
+    def _many_metrics(self) -> Callable[[], list[Metric]]:
+        """Return what makes the metrics of which there may be thousands, off the trio thread."""
+        served, records = self.controller.served, self.controller.health.records()
+        number = self.controller.nodes.number
+        addresses = {number(str(r.node.address)): str(r.node.address) for r in records}
+        taking = [record for record in records if self._unroutable(record) == ""]
+        tables = table_facts(served.services, self.controller.tables)
+        builds = build_times(self.controller.tables)
 
-    def _slow_metrics(self) -> list[Metric]:
-        """Return what has to be read from maps and files; blocks."""
-        forwarders = self.controller.served.forwarders
-        return [
-            *(family.FLOWS.sample(one.flow_count(), name) for name, one in forwarders.items()),
-            *(metric for one in forwarders.values() for metric in one.metrics(self.datapath)),
-            *process_metrics(),
-        ]
+        def make() -> list[Metric]:
+            counters = read_counters(served.maps, tuple(served.services), addresses)
+            return [
+                *traffic_metrics(counters, served.services, addresses),
+                *node_metrics(records, taking),
+                *table_metrics(tables),
+                *builds,
+                *forwarder_metrics(served.forwarders, self.datapath),
+                *process_metrics(),
+            ]
+
+        return make
 
 
 def _config_status(config: BalancerConfig, digest: str) -> ConfigStatus:

@@ -14,15 +14,24 @@ from galelb.api.auth import AllowAll
 from galelb.testing.fakes import FakeBalancer
 
 PARTS = st.sampled_from(
-    ["v1", "status", "nodes", "flows", "web-1", "10.0.0.11", "weight", "drain", "metrics", ""]
+    ["v1", "status", "nodes", "flows", "web-1", "10.0.0.11", "weight", "drain", "history", ""]
 )
 PATHS = st.lists(PARTS | st.text(max_size=8), max_size=5).map(lambda parts: "/" + "/".join(parts))
 RESOURCES = st.sampled_from(
-    ["/v1/flows", "/v1/nodes/web-1/weight", "/v1/nodes/web-1/drain", "/v1/status", "/v1/metrics"]
+    [
+        "/v1/flows",
+        "/v1/nodes/web-1/weight",
+        "/v1/nodes/web-1/drain",
+        "/v1/nodes/10.0.0.99/history",
+        "/v1/events",
+        "/v1/events/recent",
+        "/v1/capture",
+        "/metrics",
+    ]
 )
 QUERIES = st.binary(max_size=30) | st.builds(
     lambda name, value: name + b"=" + value,
-    st.sampled_from([b"limit", b"offset", b"node", b"service", b"client"]),
+    st.sampled_from([b"limit", b"offset", b"node", b"service", b"client", b"cursor", b"state"]),
     st.binary(max_size=12),
 )
 JSON = st.recursive(
@@ -37,7 +46,7 @@ BODIES = (
 )
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from([b"host", b"authorization", b"content-length", b"content-type", b"x"]),
+        st.sampled_from([b"host", b"authorization", b"content-length", b"last-event-id", b"x"]),
         st.binary(max_size=20),
     ),
     max_size=3,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -55,6 +55,22 @@ def test_a_histogram_has_buckets_count_and_sum() -> None:
         'x_seconds_count{l="a"} 3.0\n'
         'x_seconds_sum{l="a"} 7.5005\n'
     ) == exposition([family.sample(times, "a")]).decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(True, "1.0"), (10**17, "1e+17"), (0.1, "0.1"), (inf, "+Inf"), (-inf, "-Inf"), (nan, "NaN")],
+)
+def test_numbers_are_such_as_prometheus_reads(value: float, shown: str) -> None:
+    page = exposition([Metric(name="x", help="X.", value=value)]).decode()
+
+    assert f"x {shown}\n" == page.splitlines(keepends=True)[-1]
+
+
+def test_text_that_no_page_can_carry_does_not_spoil_it() -> None:
+    odd = Metric(name="x", help="X.", value=1, labels={"l": "\ud800"})
+
+    assert b'x{l="?"} 1.0\n' in exposition([odd])
 
 
 def test_label_values_are_escaped() -> None:

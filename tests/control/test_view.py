@@ -79,6 +79,7 @@ def maps() -> dict[str, Any]:
     names = ("services", "nodes", "next_hops", "next_hop_index", "node_addresses", "node_stats")
     fakes = {f"gale_{name}": FakeMap(f"gale_{name}", 16) for name in names}
     fakes["gale_slots"] = FakeMap("gale_slots", slots_needed(SIZE, 4), leaf_size=8)
+    fakes["gale_node_filter"] = FakeMap("gale_node_filter", 4096)
     stats = fakes["gale_service_stats"] = FakeMap("gale_service_stats", 1000)
     width = max(Reason) + 1
     for reason in (Reason.FORWARDED, Reason.NO_NODE):
