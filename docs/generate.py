@@ -190,6 +190,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "node.load_balancer": lambda: table(node_config.LoadBalancerSection),
     "node.load_balancer.addresses": lambda: table(node_config.BalancerAddress),
     "node.node": lambda: table(node_config.NodeSettings),
+    "node.api": lambda: table(node_config.ApiSection),
     "node.checks": lambda: table(node_config.CheckSection),
     "hooks": hooks,
     "metrics": metrics,

@@ -17,7 +17,6 @@ from galelb.config.toml_file import read_toml
 from galelb.config.toml_json import parse_section, plain
 from galelb.config.types import Address, Folder, InterfaceName, Label, OptionalLabel, Port, at_least
 from galelb.durations import Duration
-from galelb.model import IPAddress
 
 __all__ = [
     "ApiSection",
@@ -50,6 +49,12 @@ class BalancerAddress(Section):
     """Its host name; mDNS names such as lb-0.local are fine."""
     port: Port = 7070
     """Its node_port."""
+
+    @field_validator("ip", "hostname", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        # Files of the original galeLB give both, one of them empty.
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -147,13 +152,6 @@ class ApiSection(Section):
     token_file: Annotated[str, Field(max_length=4096)] = ""
     """File with the token that changes over TCP need; beside the socket (node.token) when empty.
     Made at the first start."""
-
-    @field_validator("address")
-    @classmethod
-    def _one_address(cls, address: IPAddress) -> IPAddress:
-        if address.is_unspecified or address.is_multicast:
-            raise ValueError("must be one address of this machine")
-        return address
 
 
 class CheckSection(Section):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -25,10 +24,10 @@ from galelb.grpc.tls import FileProblemError
 from galelb.model import Interface, IPAddress
 from galelb.netlink import Netlink, open_netlink
 from galelb.node.checks import CheckFailed, probe
-from galelb.node.client import connect_tcp
 from galelb.node.host_record import load_record
 from galelb.node.identity import Identity
 from galelb.node.kernel_tunnels import is_up, missing_tunnels
+from galelb.node.names import connect_tcp, resolve
 from galelb.node.reasons import os_reason
 from galelb.node.wire import GET_CONFIG, Advice
 from galelb.node.wishes import Wishes, read_wishes
@@ -90,13 +89,13 @@ async def _ask(
     name = address.name
     try:
         with trio.fail_after(_TIMEOUT_S):
-            found = await trio.socket.getaddrinfo(address.host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
+            found = await resolve(address.host)  # as the agent does, with mDNS
+    except OSError as error:
+        why = error.strerror or error
         return BalancerSeen(name=name, problem=f"its name cannot be looked up: {why}")
     except trio.TooSlowError:
         return BalancerSeen(name=name, problem="its name cannot be looked up: no answer in time")
-    known = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    known = tuple(sorted(map(str, found)))
     try:
         with trio.fail_after(_TIMEOUT_S):
             wishes = read_wishes(await _advice(address, identity), not_vips)

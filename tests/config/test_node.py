@@ -74,6 +74,9 @@ def test_a_check_of_every_type(load, kind, keys, attribute, value):
         (BASE + "[node]\nweight = -1\n", ":4: node.weight: must be at least 0, got -1"),
         (BASE + "[node]\nwieght = 1\n", '(did you mean "weight"?)'),
         (BASE + "[nodes]\n", '(did you mean "node"?)'),
+        (BASE + '[api]\naddress = "0.0.0.0"\n', ":4: api.address: must be the address of one host"),
+        (BASE + "[api]\nport = 0\n", ":4: api.port: must be from 1 to 65535, got 0"),
+        (BASE + f'[api]\nsocket = "/{"x" * 107}"\n', ":4: api.socket: must not be longer than 107"),
         (CHECK.format("icmp", ""), ":5: checks[0].type: must be 'tcp', 'http' or 'exec'"),
         (CHECK.format("tcp", ""), "checks[0].target: required for a check of type tcp"),
         (CHECK.format("tcp", 'target = "x"'), ':6: checks[0].target: must be "host:port"'),
@@ -109,6 +112,33 @@ def test_all_mistakes_come_at_once(load):
         load(text)
 
     assert 3 == len(caught.value.problems)
+
+
+def test_a_balancer_with_an_empty_half_is_the_other_half(load):
+    """As node.toml of the original galeLB has it."""
+    config = load(
+        "[load_balancer]\n"
+        'addresses = [{ hostname = "lb-0.local", ip = "" }, { hostname = "", ip = "10.0.0.1" }]\n'
+    )
+
+    assert ["lb-0.local", "10.0.0.1"] == [one.host for one in config.load_balancer.addresses]
+
+
+def test_the_agents_own_files_lie_beside_its_record(load):
+    plain = load(BASE)
+    given = load(BASE + '[node]\nstate_file = "/x/n.json"\n[api]\ntoken_file = "/y"\nport = 7\n')
+
+    assert ("/run/galelb/node.sock", "/run/galelb/node.token", None) == (
+        str(plain.api_socket),
+        str(plain.api_token_file),
+        plain.api.port,
+    )
+    assert ("/x/n.sock", "/y", 7, "127.0.0.1") == (
+        str(given.api_socket),
+        str(given.api_token_file),
+        given.api.port,
+        str(given.api.address),
+    )
 
 
 @pytest.mark.parametrize(
