@@ -35,7 +35,9 @@ _config_option = click.option(
 
 @click.command("run")
 @_config_option
-@click.option("--plugin", "select", multiple=True, help="Use this plugin for its kind.")
+@click.option(
+    "--plugin", "select", multiple=True, metavar="NAME", help="Use this plugin for its kind."
+)
 @click.option("--detach-on-exit", is_flag=True, help="Stop forwarding when told to stop.")
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Log JSON lines.")

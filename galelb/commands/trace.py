@@ -32,7 +32,9 @@ _FILE = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per packet.")
 @click.option("--live", is_flag=True, help="Trace with copies of the running balancer's maps.")
 @click.option("--config", type=_FILE, help="lb.toml; else ./lb.toml, /etc/galelb/lb.toml")
-@click.option("--plugin", "select", multiple=True, help="Use this plugin for its kind.")
+@click.option(
+    "--plugin", "select", multiple=True, metavar="NAME", help="Use this plugin for its kind."
+)
 @click.option(
     "--node",
     "nodes",

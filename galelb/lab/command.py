@@ -41,7 +41,7 @@ def up_command(as_json: bool, **options: Any) -> None:
     print_lab(state, as_json=as_json)
 
 
-@lab_group.command("demo")
+@lab_group.command("demo", short_help="Show traffic while hosts die and return.")
 @spec_options
 @_json
 def demo_command(as_json: bool, **options: Any) -> None:
@@ -81,7 +81,11 @@ def status_command(name: str | None, as_json: bool) -> None:
     print_lab(find_lab(name), as_json=as_json)
 
 
-@lab_group.command("exec", context_settings={"ignore_unknown_options": True})
+@lab_group.command(
+    "exec",
+    short_help="Run a command on a host of the lab.",
+    context_settings={"ignore_unknown_options": True},
+)
 @_name
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
