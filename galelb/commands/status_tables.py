@@ -112,10 +112,10 @@ def services_view(services: Sequence[Json]) -> RenderableType:
 def flows_view(page: Json) -> RenderableType:
     """Return a page of flows and which part of how many it is."""
     flows, total, offset = page["flows"], page["total"], page["offset"]
+    if not flows and total:
+        return Text(f"No flows from number {offset + 1} on, of {total:,}.")
     if not flows:
-        return Text(
-            f"No flows from number {offset + 1} on, of {total:,}." if total else "No flows."
-        )
+        return Text("No flows. Only forwarders that track connections have any: l4_nat does.")
     table = columns("SERVICE", "PROTO", "CLIENT", "NODE", "SOURCE", "STATE", ">IDLE")
     for flow in flows:
         table.add_row(
