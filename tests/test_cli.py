@@ -3,8 +3,10 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -199,3 +201,11 @@ def test_plugins_are_shown_to_people_and_programs(capsys):
     shown = {one["name"]: one for one in json.loads(capsys.readouterr().out)["plugins"]}
     assert ["forwarder"] == shown["l4_nat"]["kinds"]
     assert "mode" in [option["name"] for option in shown["l4_nat"]["options"]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/commands.md"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_is_in_the_documentation(page, command):
+    text = (Path(__file__).parents[1] / page).read_text()
+
+    assert re.search(rf"(galelb |\| |`){command}\b", text)
