@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 __all__ = ["os_reason"]
 
 
@@ -16,4 +18,6 @@ def os_reason(error: OSError) -> str:
         cause = cause.exceptions[0]
     if isinstance(cause, OSError):
         error = cause
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)  # trio's own text repeats the address as Python has it
     return error.strerror or str(error)
