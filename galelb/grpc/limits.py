@@ -31,8 +31,10 @@ class LinkLimits:
     """For the other side to take what we wrote."""
     idle_timeout: float = 60.0
     """A served connection without any call is closed after this."""
+    calls_per_s: float = 300.0
+    """Calls that the other side may open per second, averaged over 10 s."""
     resets_per_s: float = 20.0
-    """Streams that the other side may open or reset per second, averaged over 10 s."""
+    """Those that it may reset."""
     controls_per_s: float = 200.0
     """Other events of its making: PING, SETTINGS, priority, empty DATA."""
 
@@ -44,6 +46,8 @@ class ServerLimits:
     link: LinkLimits = attrs.field(factory=LinkLimits)
     max_connections: int = 1024
     max_connections_per_address: int = 32
+    max_calls_per_address: int = 4096
+    """Calls at a time over all connections of an address."""
     time_share: float = 0.2
     """Of the thread's time for one address: seconds per second on average, see `Share`."""
     time_burst: float = 1.0

@@ -87,6 +87,7 @@ class Link:
         self._greeted = False
         self._heard_at = trio.current_time()
         self._used_at = trio.current_time()
+        self._openings = Budget(limits.calls_per_s)
         self._resets = Budget(limits.resets_per_s)
         self._controls = Budget(limits.controls_per_s)
 
@@ -321,7 +322,7 @@ class Link:
         self._used_at = trio.current_time()
         if self._share is not None:
             self._share.spend(_CALL_COST_S, self._used_at)
-        if self._spend(self._resets, "opens too many calls") and self._accept is not None:
+        if self._spend(self._openings, "opens too many calls") and self._accept is not None:
             self._accept(call)
 
     def _on_data(self, event: h2.events.DataReceived) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ class Server:
         self._handlers = dict(handlers)
         self._idle: dict[Link, None] = {}
         """Links without a call, the oldest first; they make room when all places are taken."""
+        self._calls: Counter[IPAddress] = Counter()
         self._admission = Admission(self.limits, self._make_room)
 
     @property
@@ -105,7 +107,11 @@ class Server:
 
             def accept(call: Call) -> None:
                 self._idle.pop(link, None)
-                handlers.start_soon(self._serve_call, call, peer)
+                if self._calls[peer] < self.limits.max_calls_per_address:
+                    handlers.start_soon(self._serve_call, call, peer)
+                    self._calls[peer] += 1
+                else:
+                    call.finish(StatusCode.RESOURCE_EXHAUSTED, "too many calls of this address")
 
             share = self._admission.share(peer, trio.current_time())
             link = Link(stream, limits=self.limits.link, accept=accept, share=share)
@@ -145,11 +151,16 @@ class Server:
             await self._serve_link(pipe, peer)
 
     async def _serve_call(self, call: Call, peer: IPAddress) -> None:
-        if not call.headers.get(b"content-type", b"").startswith(b"application/grpc"):
-            call.refuse(415)
-            return
-        code, text = await self._outcome(call, peer)
-        call.finish(code, text)
+        try:
+            if not call.headers.get(b"content-type", b"").startswith(b"application/grpc"):
+                call.refuse(415)
+                return
+            code, text = await self._outcome(call, peer)
+            call.finish(code, text)
+        finally:
+            self._calls[peer] -= 1
+            if not self._calls[peer]:
+                del self._calls[peer]
 
     async def _outcome(self, call: Call, peer: IPAddress) -> tuple[StatusCode, str]:
         handler = self._handlers.get(call.path)

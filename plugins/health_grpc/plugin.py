@@ -121,11 +121,13 @@ class HealthGrpc(HealthSource):
         self._access: Access = options.access()
         limits = ServerLimits(
             link=LinkLimits(
+                max_streams=_STREAMS_PER_CONNECTION * _USUAL_CONNECTIONS,
                 keepalive_interval=options.keepalive_interval,
                 keepalive_timeout=options.keepalive_timeout,
             ),
             max_connections=options.max_connections,
             max_connections_per_address=options.max_connections_per_address,
+            max_calls_per_address=2 * options.most_streams,
             time_share=min(1.0, _TIME_SHARE * options.many_per_address),
             time_burst=_TIME_BURST_S * options.many_per_address,
         )

@@ -14,7 +14,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from galelb.grpc.client import Channel
-from galelb.grpc.framing import CallError, StatusCode, encode_message, header_dict
+from galelb.grpc.framing import CallError, StatusCode, encode_message, header_dict, request_headers
 from galelb.grpc.limits import LinkLimits
 from galelb.grpc.server import Server, ServerLimits, unary
 
@@ -546,3 +546,35 @@ class TestSockets:
 
         assert b"X127.0.0.1" == answer
         nursery.cancel_scope.cancel()
+
+
+async def test_calls_of_one_address_are_bounded_over_its_connections(nursery, autojump_clock):
+    server = make(max_calls_per_address=5)
+    channels = [await channel_to(nursery, server) for _ in range(2)]
+    calls = [channels[turn % 2].stream("/S/Echo") for turn in range(5)]
+    for call in calls:
+        await call.send(b"1")
+        await call.receive()
+
+    with pytest.raises(CallError, match="RESOURCE_EXHAUSTED: too many calls of this address"):
+        await channels[0].unary("/S/Upper", b"x")
+    other = await channel_to(nursery, server, B)
+    assert b"X10.0.0.2" == await other.unary("/S/Upper", b"x")
+    calls[0].end()
+    assert await calls[0].receive() is None
+    assert b"X10.0.0.1" == await channels[0].unary("/S/Upper", b"x")
+
+
+async def test_opening_calls_for_ever_is_stopped(nursery, autojump_clock, peer):
+    server = make(calls_per_s=20, max_streams=1000)
+    client = peer.connect(nursery, server, A)
+    await client.greet()
+    client.conn.remote_settings.max_concurrent_streams = 1000
+    for number in range(300):
+        client.conn.send_headers(1 + 2 * number, request_headers("/S/Nothing", "x"), True)
+    await client.flush()
+
+    await client.read_all()
+
+    ended = [e for e in client.events if isinstance(e, h2.events.ConnectionTerminated)]
+    assert [h2.errors.ErrorCodes.ENHANCE_YOUR_CALM] == [e.error_code for e in ended]
