@@ -103,5 +103,5 @@ class Plan:
     @property
     def nothing(self) -> bool:
         """Whether it changes nothing at all."""
-        changed = [*self.nodes, *self.services]
-        return not self.settings and all(one.change == "same" for one in changed)
+        changes = {one.change for one in self.nodes} | {one.change for one in self.services}
+        return not self.settings and changes <= {"same"}

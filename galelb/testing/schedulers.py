@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from galelb.sources import Scheduler
 
@@ -135,5 +135,5 @@ def _named(nodes: Nodes, table: Sequence[int]) -> list[str]:
     return [nodes[position][0] for position in table]
 
 
-def _moved(before: Sequence[Any], after: Sequence[Any]) -> float:
+def _moved(before: Sequence[str], after: Sequence[str]) -> float:
     return sum(a != b for a, b in zip(before, after, strict=True)) / len(before)
