@@ -80,6 +80,7 @@ def _whole(low: int, high: int, default: int | None = None) -> Schema:
 
 
 _TEXT: Schema = {"type": "string"}
+_ADDRESS: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _FLAG: Schema = {"type": "boolean", "default": False}
 _NODE = Parameter(
     name="node", where="path", text="A node's address, or its name when only one has it.",
@@ -166,7 +167,7 @@ OPERATIONS = (
         parameters=(
             _SERVICE,
             _OF_NODE,
-            Parameter(name="client", text="Only of this client (address).", schema=_TEXT),
+            Parameter(name="client", text="Only of this client (address).", schema=_ADDRESS),
             Parameter(
                 name="state",
                 text="Only in this state, as the forwarder calls it.",
@@ -180,7 +181,7 @@ OPERATIONS = (
             Parameter(
                 name="cursor",
                 text="The `cursor` of the page before; without `offset`.",
-                schema={"type": "string", "maxLength": MAX_CURSOR},
+                schema={"type": "string", "maxLength": MAX_CURSOR, "pattern": "^[A-Za-z0-9_-]+$"},
             ),
             Parameter(
                 name="offset", text="How many to leave out first.", schema=_whole(0, MAX_OFFSET, 0)

@@ -110,7 +110,7 @@ def cursor_of(params: dict[str, str]) -> FlowKey | None:
     key = key_of_cursor(text)
     if key is None:
         raise RequestError(
-            400, "bad_parameter", "cursor must be the one that came with the page before"
+            404, "unknown_cursor", "cursor must be the one that came with the page before"
         )
     return key
 
@@ -159,9 +159,10 @@ async def json_body(request: Request, allowed: Sequence[str]) -> dict[str, Any]:
 def weight_of(body: dict[str, Any]) -> int | None:
     """Return the body's weight; None means the node's own."""
     weight = body["weight"]
-    # bool is an int to Python, but not to anyone who reads JSON.
-    if weight is None or (type(weight) is int and 0 <= weight <= MAX_WEIGHT):
-        return weight
+    # To whoever reads JSON 5.0 is a whole number, which it is not to Python, and True is none.
+    whole = type(weight) is int or (type(weight) is float and weight.is_integer())
+    if weight is None or (whole and 0 <= weight <= MAX_WEIGHT):
+        return None if weight is None else int(weight)
     raise RequestError(
         400,
         "bad_body",

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from galelb.api.limits import MAX_OFFSET
 from galelb.api.view import UNEXPECTED_REASONS
 from galelb.commands.event_lines import event_line
 from galelb.commands.status_summary import status_view
@@ -131,6 +132,8 @@ def flows_view(page: Json) -> RenderableType:
         return table
     last = offset + len(flows)
     more = f"; next: --offset {last}" if last < total else ""
+    if last < total and last > MAX_OFFSET:
+        more = "; ask for fewer, or read /v1/flows by cursor"
     return Group(table, Text(f"{offset + 1:,} to {last:,} of {total:,} flows{more}", FAINT))
 
 
