@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
 from galelb.abi import Reason
@@ -25,6 +26,7 @@ from galelb.control.metric_families import FAMILIES
 from galelb.control.nodes import NodeDesk
 from galelb.control.view import RunningView
 from galelb.control.work import Work
+from galelb.errors import MapError
 from galelb.forwarder import Forwarder, HostView, Options
 from galelb.health import HealthSettings, NodeHealth
 from galelb.model import (
@@ -217,6 +219,33 @@ async def test_nodes_and_tables_are_told(view: RunningView) -> None:
     assert [{"peer": "10.1.0.2:9090"}, {"peer": "[fd00::2]:9090"}] == [
         labels for labels, _ in found["galelb_peer_alive"]
     ]
+
+
+async def test_how_long_changes_take_is_told_and_how_often_they_fail(
+    view: RunningView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = view.controller
+    async with trio.open_nursery() as nursery:
+        await nursery.start(controller.run)
+        controller.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        while controller.plans < 2:
+            await trio.sleep(0)
+
+        def full(*_: object) -> None:
+            raise MapError("gale_nodes", "set", "the map is full")
+
+        monkeypatch.setattr(type(controller._writing), "nodes", full)
+        controller.wake()
+        while not controller.plan_failures:
+            await trio.sleep(0)
+        nursery.cancel_scope.cancel()
+
+    found = await samples(view)
+    assert ([({}, 1)], [({}, 1)]) == (
+        found["galelb_plan_duration_seconds_count"],
+        found["galelb_plan_failures_total"],
+    )
 
 
 async def test_a_refused_configuration_is_told_until_a_good_one_comes(view: RunningView) -> None:
