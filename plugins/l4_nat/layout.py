@@ -46,14 +46,14 @@ def layout(options: L4NatOptions, services: Sequence[Service], host: HostView) -
         for version in FAMILIES
         for address in family_sources(options, services, host, version)
     }
-    shapes = {}
-    for position, version in enumerate(FAMILIES):
+    shapes: dict[int, Shape] = {}
+    next_id = FIRST_SLICE
+    for version in FAMILIES:
         counts = [last - first + 1 for a, (first, last) in ports.items() if a.version == version]
         shapes[version] = Shape(
-            first_id=FIRST_SLICE + position * options.max_slices,
-            slices=options.max_slices,
-            stride=max(counts, default=0),
+            first_id=next_id, slices=options.max_slices, stride=max(counts, default=0)
         )
+        next_id += shapes[version].ids
     wanted = -(-2 * options.max_flows // ENTRIES_PER_BUCKET)
     return Layout(shapes=shapes, buckets=1 << (wanted - 1).bit_length(), ports=ports)
 
@@ -66,7 +66,7 @@ def macros(
     numbers: dict[str, int | str] = {
         "L4_NAT_BUCKETS4": sizes.buckets,
         "L4_NAT_BUCKETS6": sizes.buckets,
-        "L4_NAT_MAX_SLICES": FIRST_SLICE + options.max_slices * len(FAMILIES),
+        "L4_NAT_MAX_SLICES": FIRST_SLICE + sum(shape.ids for shape in sizes.shapes.values()),
         "L4_NAT_PORT_SLOTS4": max(1, options.max_slices * sizes.shapes[4].stride),
         "L4_NAT_PORT_SLOTS6": max(1, options.max_slices * sizes.shapes[6].stride),
         "L4_NAT_TCP_SYN": host.ticks(options.tcp_syn_timeout),

@@ -92,7 +92,8 @@ class L4NatOptions(Options):
         ge=1,
         le=16384,
         description="per address family: combinations of node, target port, protocol and source"
-        " address that can hold flows; each needs about 1 MB (IPv4) or 2.5 MB (IPv6)",
+        " address that have all source ports, about 1 MB each (IPv4) or 2 MB (IPv6); with more of"
+        " them each has fewer ports, down to a sixteenth",
     )
     tcp_established_timeout: Timeout = Field(
         default=2 * HOURS, description="an idle TCP connection is forgotten after this; max 8h"

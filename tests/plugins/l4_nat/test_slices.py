@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import pairwise
 
+import pytest
 from galelb_plugins.l4_nat.slices import Shape, Slice, SliceKey, WantedSlice, plan_slices
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,4 +132,85 @@ def test_slices_never_overlap_and_never_move(rounds: list[set[int]], slices: int
         for kept in set(held) & set(result.slices):
             assert held[kept].id == result.slices[kept].id
         assert set(wanted) == (set(result.slices) | set(result.exhausted)) & set(wanted)
+        held, reusable = dict(result.slices), frozenset(result.unwanted)
+
+
+LARGE = Shape(first_id=1, slices=4, stride=8192)
+"""Blocks of 16 units of 512 ports."""
+
+
+def wants(count: int) -> dict[SliceKey, WantedSlice]:
+    return {key(n): want(n, count=8192) for n in range(1, count + 1)}
+
+
+def overlapping(result) -> bool:
+    places = sorted((part.base, part.base + part.count) for part in result.slices.values())
+    outside = places and (places[0][0] < 0 or places[-1][1] > 4 * 8192)
+    return bool(outside) or any(a[1] > b[0] for a, b in pairwise(places))
+
+
+@pytest.mark.parametrize(
+    ("combinations", "ports"), [(1, 8192), (3, 8192), (4, 4096), (6, 4096), (25, 512), (64, 512)]
+)
+def test_the_more_combinations_the_smaller_their_slices(combinations: int, ports: int) -> None:
+    result = plan(wants(combinations), shape=LARGE)
+
+    assert [] == list(result.exhausted)
+    assert {ports} == {part.count for part in result.slices.values()}
+    assert not overlapping(result)
+    assert combinations == len({part.id for part in result.slices.values()})
+
+
+def test_there_is_an_end_to_getting_smaller() -> None:
+    result = plan(wants(65), shape=LARGE)
+
+    assert [key(65)] == list(result.exhausted)
+
+
+def test_slices_with_flows_keep_their_size_and_others_make_room() -> None:
+    held = plan(wants(3), shape=LARGE).slices
+    busy = held[key(2)]
+
+    def idle(part: Slice) -> bool:
+        return not part.base <= busy.base < part.base + part.count
+
+    first = plan(wants(20), held, shape=LARGE, idle=idle)
+    second = plan(wants(20), first.slices, shape=LARGE, idle=idle)
+
+    assert [busy] * 2 == [result.slices[key(2)] for result in (first, second)]
+    assert [1024, 1024] == [first.slices[key(n)].count for n in (1, 3)]
+    assert [] == list(first.exhausted)
+    assert first.slices == second.slices
+    assert not overlapping(first)
+
+
+def test_no_slice_begins_where_flows_are_left() -> None:
+    result = plan(wants(1), shape=LARGE, idle=lambda part: part.base >= 8192)
+
+    assert 8192 == result.slices[key(1)].base
+
+
+def test_an_idle_slice_grows_again_where_it_can() -> None:
+    small = plan(wants(20), shape=LARGE)
+    grown = plan(wants(1), {key(1): small.slices[key(1)]}, shape=LARGE)
+
+    assert 1024 == small.slices[key(1)].count
+    assert 8192 == grown.slices[key(1)].count
+
+
+@given(st.lists(st.tuples(st.integers(0, 70), st.sets(st.integers(1, 70))), max_size=8))
+def test_slices_of_any_size_never_overlap(rounds: list[tuple[int, set[int]]]) -> None:
+    held: dict[SliceKey, Slice] = {}
+    reusable: frozenset[SliceKey] = frozenset()
+    for count, busy in rounds:
+        used = [held[key(n)] for n in busy if key(n) in held]
+
+        def idle(part: Slice, used: list[Slice] = used) -> bool:
+            ends = part.base + part.count
+            return not any(part.base < u.base + u.count and u.base < ends for u in used)
+
+        result = plan(wants(count), held, reusable=reusable, shape=LARGE, idle=idle)
+
+        assert not overlapping(result)
+        assert all(held[k] == result.slices[k] for k in held if held[k] in used)
         held, reusable = dict(result.slices), frozenset(result.unwanted)
