@@ -11,6 +11,8 @@ GALE_MAP("array", u32, struct gale_service, gale_services, GALE_MAX_SERVICES, 0)
 GALE_MAP("array", u32, struct gale_node, gale_nodes, GALE_MAX_NODES, 0)
 /* nodes' indices by address, to tell when a node is the client; written by the control plane */
 GALE_MAP("hash", struct gale_address, u32, gale_node_addresses, GALE_MAX_NODES, 0)
+/* a bit for the hash of each of these addresses, which tells of nearly all clients that they are no nodes */
+GALE_MAP("array", u32, u64, gale_node_filter, GALE_NODE_FILTER_WORDS, 0)
 /* next hops by index; written by the control plane */
 GALE_MAP("array", u32, struct gale_next_hop, gale_next_hops, GALE_MAX_NEXT_HOPS, 0)
 /* (interface, MAC) -> next hop index; written by the control plane */

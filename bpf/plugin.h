@@ -10,8 +10,8 @@
  *						struct gale_target *t, struct gale_way *way);
  *
  * for packets that match one of its services. It fills in way->rw (gale_keep() is a start) and
- * way->hop (gale_node_hop()) and returns GALE_SEND, or it returns gale_refuse(). Sending and
- * counting are done for it. way->service is set, way->reason is how a packet that is sent will be
+ * way->hop (gale_node_hop(); gale_direct() does both) and returns GALE_SEND, or it returns
+ * gale_refuse(). Sending and counting are done for it. way->service is set, way->reason is how a packet that is sent will be
  * counted. For a stateless forwarder t->node is the node that the lookup table names, and way->node
  * is set; a stateful one (Forwarder.stateful) finds t->node NULL, calls gale_target_select() when
  * it has no flow for the packet, and sets way->node.
@@ -94,23 +94,6 @@ static __always_inline void gale_keep(struct gale_packet *p, struct gale_way *wa
 	way->rw.dport = p->dport;
 }
 
-/*
- * Whether the client is a node. One that holds the VIP never asks the network for it; one that does
- * not (yet) could be sent its own packets, and only sometimes: forwarders whose nodes answer
- * clients directly refuse it always, with GALE_REASON_HAIRPIN. Nodes are on the side that packets
- * leave to, therefore traffic that crosses the balancer is not looked up.
- */
-static __always_inline int gale_is_hairpin(GALE_CTX *ctx, struct gale_packet *p,
-					   struct gale_next_hop *hop)
-{
-	struct gale_address client = {};
-
-	if (hop->ifindex != gale_ifindex(ctx) || p->flags & GALE_ICMP_ERROR)
-		return 0;
-	__builtin_memcpy(client.addr, p->saddr, 4 * GALE_WORDS);
-	return gale_node_addresses.lookup(&client) != NULL;
-}
-
 /* The node's next hop; NULL when unresolved, and the control plane was told. */
 static __always_inline struct gale_next_hop *gale_node_hop(struct gale_node *node)
 {
@@ -119,6 +102,62 @@ static __always_inline struct gale_next_hop *gale_node_hop(struct gale_node *nod
 	if (unlikely(!hop))
 		gale_tell_unresolved(node);
 	return hop;
+}
+
+/*
+ * Whether the frame is on its way to the node already: another balancer sent it, and it came here
+ * because a switch did not know where the node is (any more). Two balancers that send such frames
+ * on send them to each other, for ever and as fast as they can.
+ */
+static __always_inline int gale_is_astray(GALE_CTX *ctx, struct gale_next_hop *hop)
+{
+	struct gale_eth *eth = gale_data(ctx);
+	u16 to[3], next[3];
+
+	if ((void *)(eth + 1) > gale_data_end(ctx))
+		return 0;
+	__builtin_memcpy(to, eth->dst, sizeof(to));
+	__builtin_memcpy(next, hop->dst, sizeof(next));
+	return to[0] == next[0] && to[1] == next[1] && to[2] == next[2];
+}
+
+/*
+ * Whether the client is a node. One that holds the VIP never asks the network for it; one that does
+ * not (yet) could be sent its own packets, and only sometimes: so it is refused always.
+ */
+static __always_inline int gale_is_hairpin(struct gale_packet *p)
+{
+	struct gale_address client = {};
+
+	if (p->flags & GALE_ICMP_ERROR || likely(!gale_node_may_be(p, p->saddr)))
+		return 0;
+	__builtin_memcpy(client.addr, p->saddr, 4 * GALE_WORDS);
+	return gale_node_addresses.lookup(&client) != NULL;
+}
+
+/*
+ * For forwarders whose nodes answer clients directly: the packet stays as it is and goes to the
+ * node. Returns GALE_SEND, or what NAME_forward is to return instead. Nodes are on the side that
+ * packets leave to, so what crosses the balancer needs no second look.
+ */
+static __always_inline int gale_direct(GALE_CTX *ctx, struct gale_packet *p,
+				       struct gale_target *t, struct gale_way *way)
+{
+	struct gale_next_hop *hop = gale_node_hop(t->node);
+
+	if (unlikely(!hop))
+		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
+	if (hop->ifindex == gale_ifindex(ctx)) {
+		if (unlikely(gale_is_astray(ctx, hop))) {
+			way->reason = GALE_REASON_PASS_FOREIGN;
+			return GALE_NOT_MINE;
+		}
+		if (unlikely(gale_is_hairpin(p)))
+			return gale_refuse(way, GALE_REASON_HAIRPIN);
+	}
+	gale_keep(p, way);
+	way->hop = hop;
+	return GALE_SEND;
 }
 
 #endif

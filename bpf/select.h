@@ -10,11 +10,10 @@ static __always_inline u64 gale_mix(u64 state, u64 word)
 	return state ^ (state >> 32);
 }
 
-/* The node hash: the same on every balancer of a group for one GALE_TABLE_SEED. `port` is in host order. */
-static __always_inline u32 gale_hash(struct gale_packet *p, u32 *addr, u16 port)
+/* The address of a packet, into a hash. */
+static __always_inline u64 gale_mix_address(u64 state, struct gale_packet *p, u32 *addr)
 {
-	u64 state = gale_mix(GALE_TABLE_SEED, addr[0]);
-
+	state = gale_mix(state, addr[0]);
 #ifdef GALE_IPV6
 	if (p->family == GALE_FAMILY_IPV6) {
 		state = gale_mix(state, addr[1]);
@@ -22,6 +21,23 @@ static __always_inline u32 gale_hash(struct gale_packet *p, u32 *addr, u16 port)
 		state = gale_mix(state, addr[3]);
 	}
 #endif
+	return state;
+}
+
+/* Whether the address may be a node's: one that is not is found out here, for a nanosecond or two. */
+static __always_inline int gale_node_may_be(struct gale_packet *p, u32 *addr)
+{
+	u32 bit = gale_mix_address(0, p, addr) >> 32, word = bit / 64 % GALE_NODE_FILTER_WORDS;
+	u64 *bits = gale_node_filter.lookup(&word);
+
+	return bits && *bits >> (bit % 64) & 1;
+}
+
+/* The node hash: the same on every balancer of a group for one GALE_TABLE_SEED. `port` is in host order. */
+static __always_inline u32 gale_hash(struct gale_packet *p, u32 *addr, u16 port)
+{
+	u64 state = gale_mix_address(GALE_TABLE_SEED, p, addr);
+
 	return gale_mix(gale_mix(state, port), 0) >> 16;
 }
 

@@ -108,24 +108,7 @@ static __always_inline int gale_write(GALE_CTX *ctx, struct gale_packet *p, stru
 	return gale_transmit(ctx, p, way->hop, way->vlan);
 }
 
-/*
- * Whether the frame is on its way to the next hop already: another balancer sent it, and it came here
- * because a switch did not know where the next hop is (any more). Two balancers that send such
- * frames on send them to each other, for ever and as fast as they can.
- */
-static __always_inline int gale_is_astray(GALE_CTX *ctx, struct gale_next_hop *hop)
-{
-	struct gale_eth *eth = gale_data(ctx);
-	u16 to[3], next[3];
-
-	if (hop->ifindex != gale_ifindex(ctx) || (void *)(eth + 1) > gale_data_end(ctx))
-		return 0;
-	__builtin_memcpy(to, eth->dst, sizeof(to));
-	__builtin_memcpy(next, hop->dst, sizeof(next));
-	return to[0] == next[0] && to[1] == next[1] && to[2] == next[2];
-}
-
-/* Rewrite the packet and send it its way. A verdict, GALE_NOT_MINE, GALE_REFUSE or GALE_LATER. */
+/* Rewrite the packet and send it its way. A verdict, GALE_REFUSE or GALE_LATER. */
 static __always_inline int gale_send(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
 	int verdict;
@@ -134,10 +117,6 @@ static __always_inline int gale_send(GALE_CTX *ctx, struct gale_packet *p, struc
 	if (!way->hop)
 		return gale_send_routed(ctx, p, way);
 	gale_trace_hop(way->hop);
-	if (unlikely(gale_is_astray(ctx, way->hop))) {
-		way->reason = GALE_REASON_PASS_FOREIGN;
-		return GALE_NOT_MINE;
-	}
 	mtu = way->hop->mtu - way->outer;
 	if (unlikely(way->rw.ttl && p->ttl <= way->rw.ttl))
 		return gale_reply(p, way, GALE_REPLY_TTL, 0, GALE_REASON_TTL_EXCEEDED);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 
 __all__ = [
+    "NODE_FILTER_WORDS",
     "NO_TABLE",
     "CaptureFlag",
     "EventType",
@@ -19,6 +20,10 @@ __all__ = [
 
 NO_TABLE = 0xFFFFFFFF
 """`gale_service.table` of a service without a routable node."""
+
+
+NODE_FILTER_WORDS = 256
+"""Elements of gale_node_filter, of 64 bits each: 1,000 nodes set one bit of sixteen."""
 
 
 class Reason(enum.IntEnum):
@@ -124,4 +129,8 @@ def defines() -> dict[str, int]:
         ("GALE_CAPTURE", CaptureFlag),
     )
     numbers = {f"{prefix}_{m.name}": int(m) for prefix, kind in families for m in kind}
-    return numbers | {"GALE_REASONS": max(Reason) + 1, "GALE_NO_TABLE": NO_TABLE}
+    return numbers | {
+        "GALE_REASONS": max(Reason) + 1,
+        "GALE_NO_TABLE": NO_TABLE,
+        "GALE_NODE_FILTER_WORDS": NODE_FILTER_WORDS,
+    }

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node hash of bpf/select.h in Python: which slot of a lookup table a client's flow takes."""
+"""The hashes of bpf/select.h in Python: of flows to slots of a table, and of nodes' addresses."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
+from galelb.abi import NODE_FILTER_WORDS
 from galelb.model import IPAddress
 
-__all__ = ["flow_hash", "flow_slot"]
+__all__ = ["flow_hash", "flow_slot", "node_filter"]
 
 _MASK = (1 << 64) - 1
 _FACTOR = 0x9E3779B97F4A7C15
@@ -25,13 +27,28 @@ def flow_hash(client: IPAddress, port: int, seed: int) -> int:
     The address goes in as 32-bit words as they lie in memory, an IPv4 address as one. Equal on
     every balancer of the same byte order.
     """
-    state = seed & _MASK
-    packed = client.packed
+    return (_mix(_mix(_mix_address(seed & _MASK, client), port), 0) >> 16) & 0xFFFFFFFF
+
+
+def _mix_address(state: int, address: IPAddress) -> int:
+    packed = address.packed
     for at in range(0, len(packed), 4):
         state = _mix(state, int.from_bytes(packed[at : at + 4], sys.byteorder))
-    return (_mix(_mix(state, port), 0) >> 16) & 0xFFFFFFFF
+    return state
 
 
 def flow_slot(client: IPAddress, port: int, seed: int, size: int) -> int:
     """Return the slot, of `size`, that a client's flow takes in a lookup table."""
     return (flow_hash(client, port, seed) * size) >> 32
+
+
+def node_filter(addresses: Iterable[IPAddress]) -> list[int]:
+    """Return gale_node_filter: 64-bit words with one bit set for each address.
+
+    An address whose bit is not set is none of these; one whose bit is set may be.
+    """
+    words = [0] * NODE_FILTER_WORDS
+    for address in addresses:
+        bit = _mix_address(0, address) >> 32
+        words[bit % (64 * NODE_FILTER_WORDS) // 64] |= 1 << bit % 64
+    return words

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address
 
-from galelb.flowhash import flow_hash, flow_slot
+from galelb.flowhash import flow_hash, flow_slot, node_filter
+from galelb.model import IPAddress
 
 
 def test_the_hash_never_changes() -> None:
@@ -31,3 +32,16 @@ def test_slots_cover_the_table_evenly() -> None:
     assert set(range(100)) == set(used)
     assert max(used.values()) < 1.35 * 200
     assert min(used.values()) > 0.65 * 200
+
+
+def test_the_filter_knows_every_node_and_few_others() -> None:
+    nodes = [IPv4Address("10.0.0.0") + n for n in range(500)]
+    nodes += [IPv6Address("fd00::") + n for n in range(500)]
+    words = node_filter(nodes)
+
+    def may_be(address: IPAddress) -> bool:
+        return any(a & b for a, b in zip(words, node_filter([address]), strict=True))
+
+    assert all(map(may_be, nodes))
+    strangers = [IPv4Address("203.0.113.0") + n for n in range(1000)]
+    assert sum(map(may_be, strangers)) < 150

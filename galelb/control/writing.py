@@ -9,6 +9,7 @@ from typing import Any
 from galelb.control.map_writer import MapWriter
 from galelb.control.served import Served
 from galelb.control.snapshot import Refused, Snapshot
+from galelb.flowhash import node_filter
 from galelb.forwarder import BpfMap, Forwarder, ForwardingView
 from galelb.model import IPAddress
 from galelb.packing import address_words
@@ -39,7 +40,9 @@ class Writing:
         maps["gale_next_hops"].update(hops.next_hops)
         maps["gale_next_hop_index"].update(hops.index_set)
         self._writer.write(maps["gale_nodes"], now.leaves())
-        _bring_up_to_date(maps["gale_node_addresses"], now.addresses())
+        addresses = now.addresses()
+        _bring_up_to_date(maps["gale_node_addresses"], addresses)
+        self._writer.write(maps["gale_node_filter"], enumerate(node_filter(addresses)))
         return {
             name: self._forwarder(forwarder, served, now.view(served, name))
             for name, forwarder in served.forwarders.items()

@@ -24,8 +24,9 @@ from galelb.bpf.maps import PinnedMap, close_maps, open_maps
 from galelb.bpf.matching import service_keys
 from galelb.bpf.pipeline import Context, Limits, Pipeline, pipeline
 from galelb.bpf.testrun import RunResult, run_tc, run_xdp
+from galelb.flowhash import node_filter
 from galelb.forwarder import DataPath, Forwarder, ForwardingView, PlannedNode
-from galelb.model import Interface, Service
+from galelb.model import Interface, IPAddress, Service
 from galelb.packing import address_words, network_port
 from galelb.services import accepts
 from galelb.tables import pack, slots_needed
@@ -111,6 +112,7 @@ class PacketRunner:
         self._maps = open_maps(self.compiled.maps)
         self._fds: dict[str, int] = {}
         self._counters = Counters(self._maps["gale_service_stats"])
+        self._addresses: set[IPAddress] = set()
         self._numbers = {_mac_bytes(node.mac): node.index for node in world.nodes}
         self._ways = {_mac_bytes(i.mac): i.name for i in (world.public, world.private)}
         self.tables: dict[int, list[TestNode]] = {}
@@ -232,9 +234,12 @@ class PacketRunner:
         }
         self.maps["gale_nodes"].set(node.index, leaf)
         if flags:
+            self._addresses.add(node.address)
             self.maps["gale_node_addresses"].set({"addr": words}, node.index)
         else:
+            self._addresses.discard(node.address)
             self.maps["gale_node_addresses"].delete({"addr": words})
+        self.maps["gale_node_filter"].update(enumerate(node_filter(self._addresses)))
 
     def set_next_hop(
         self,

@@ -29,15 +29,11 @@ static __always_inline u32 l3_route_outer(struct gale_node *node)
 static __always_inline int l3_route_forward(GALE_CTX *ctx, struct gale_packet *p,
 					    struct gale_target *t, struct gale_way *way)
 {
-	struct gale_next_hop *hop = gale_node_hop(t->node);
+	int decided = gale_direct(ctx, p, t, way);
 
-	if (unlikely(!hop))
-		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
-	if (unlikely(gale_is_hairpin(ctx, p, hop)))
-		return gale_refuse(way, GALE_REASON_HAIRPIN);
-	gale_keep(p, way);
+	if (decided != GALE_SEND)
+		return decided;
 	way->rw.ttl = 1;
-	way->hop = hop;
 	way->outer = l3_route_outer(t->node);
 	way->seed = t->hash;
 	return GALE_SEND;

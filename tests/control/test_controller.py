@@ -8,11 +8,12 @@ import pytest
 import trio
 import trio.testing
 
-from galelb.abi import NO_TABLE, NodeFlag
+from galelb.abi import NO_TABLE, NODE_FILTER_WORDS, NodeFlag
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
 from galelb.control.numbers import QUIET_S
 from galelb.errors import MapError, PluginError
+from galelb.flowhash import node_filter
 from galelb.forwarder import Forwarder, HostView
 from galelb.health import HealthSettings, NodeHealth
 from galelb.hooks import hookimpl
@@ -67,6 +68,7 @@ def maps():
     fakes = {name: FakeMap(name, size) for name, size in sizes.items()}
     fakes["gale_next_hop_index"] = FakeMap("gale_next_hop_index", 16)
     fakes["gale_node_addresses"] = FakeMap("gale_node_addresses", 16)
+    fakes["gale_node_filter"] = FakeMap("gale_node_filter", NODE_FILTER_WORDS)
     fakes["gale_slots"] = FakeMap("gale_slots", slots_needed(SIZE, 4), leaf_size=8)
     return fakes
 
@@ -189,6 +191,7 @@ async def test_numbers_are_found_by_address(controller, maps):
     await controller.serve(served(maps))
 
     assert [({"addr": address_words(A)}, 1)] == list(maps["gale_node_addresses"].items())
+    assert node_filter([A]) == [word for _, word in maps["gale_node_filter"].items()]
     assert before == maps["gale_node_addresses"].writes
 
 

@@ -25,13 +25,5 @@ static __always_inline int sticky_bridge_select(struct gale_packet *p, struct ga
 static __always_inline int sticky_bridge_forward(GALE_CTX *ctx, struct gale_packet *p,
 						 struct gale_target *t, struct gale_way *way)
 {
-	struct gale_next_hop *hop = gale_node_hop(t->node);
-
-	if (!hop)
-		return gale_refuse(way, GALE_REASON_NO_NEIGHBOUR);
-	if (gale_is_hairpin(ctx, p, hop))
-		return gale_refuse(way, GALE_REASON_HAIRPIN);
-	gale_keep(p, way);
-	way->hop = hop;
-	return GALE_SEND;
+	return gale_direct(ctx, p, t, way);
 }
