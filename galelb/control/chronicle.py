@@ -15,6 +15,9 @@ from galelb.model import IPAddress, NodeRecord, Peer, Service, XdpMode
 
 __all__ = ["Chronicle"]
 
+LONGEST_REASON = 4000
+"""Characters; a file may have thousands of problems, and events are kept."""
+
 
 class Chronicle:
     """Told by the same hooks as plugins are; `knows` says whether there still is such a node."""
@@ -77,7 +80,7 @@ class Chronicle:
     def not_reloaded(self, reason: str) -> None:
         """Note that a configuration cannot be used; the one before stays in force."""
         self.reload_succeeded = False
-        self.events.add("config_refused", reason=reason)
+        self.events.add("config_refused", reason=reason[:LONGEST_REASON])
 
 
 def _kind(old: NodeRecord | None, new: NodeRecord) -> str | None:

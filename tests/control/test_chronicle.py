@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from galelb.control.chronicle import Chronicle
+from galelb.control.chronicle import LONGEST_REASON, Chronicle
 from galelb.model import Node, NodeRecord, NodeState, Peer, Protocol, Service, XdpMode
 from galelb.plugins import Plugins
 
@@ -122,6 +122,12 @@ async def test_the_end_of_the_balancer_ends_streams(plugins: Plugins, chronicle:
         kinds = [event.kind if (event := await subscription.next()) else None for _ in range(2)]
 
     assert ["stopping", None] == kinds
+
+
+def test_a_file_full_of_problems_does_not_fill_the_memory(chronicle: Chronicle) -> None:
+    chronicle.not_reloaded("x" * 1_000_000)
+
+    assert [("config_refused", {"reason": "x" * LONGEST_REASON})] == told(chronicle)
 
 
 def test_it_is_no_plugin(plugins: Plugins, chronicle: Chronicle) -> None:
