@@ -125,9 +125,9 @@ class NodeMachine:
         voice.status = report.status
         voice.message = plain_text(report.message)
         voice.heard_at = now
-        if report.weight is not None:
+        if report.weight not in (None, voice.weight):
             voice.weight = report.weight
-        self._weigh()
+            self._weigh()
         if report.load is not None:
             self.load.hear(report.load, now, self.mean_load(now))
         self.adopted_until = None
@@ -387,6 +387,7 @@ class NodeMachine:
                 self.voices[key] = Voice(
                     status=report.status, heard_at=float("-inf"), streak=self.carried
                 )
+            self._weigh()  # who comes back may not announce what it did
         return self.voices[key]
 
     def _full_reason(self) -> str:

@@ -17,6 +17,7 @@ from galelb.errors import GaleError
 from galelb.health.deadlines import Deadlines
 from galelb.health.machine import HealthSettings, NodeMachine, plain_text
 from galelb.health.snapshot import adopt, describe
+from galelb.health.warmth import Warmth
 from galelb.health.weights import MAX_WEIGHT, MeanLoad
 from galelb.model import HealthReport, HealthWord, IPAddress, Node, NodeRecord, NodeState
 
@@ -52,6 +53,7 @@ class NodeHealth:
         self._records: dict[IPAddress, NodeRecord] = {}
         self._deadlines = Deadlines()
         self._mean_load = MeanLoad(self._loads)
+        self._warmth = Warmth(self._machines)
         self._stale: set[IPAddress] = set()
         """Nodes that may have changed since their record and deadline were looked at."""
         self._now = float("-inf")
@@ -164,6 +166,7 @@ class NodeHealth:
         """Go on with other settings; what was due under the old ones happens first."""
         self.tick(now)
         self._settings = settings
+        self._warmth.forget()
         self._stale.update(self._machines)
         for machine in self._machines.values():
             machine.settings = settings
@@ -260,6 +263,7 @@ class NodeHealth:
                 self._note(machine.node.address, None)
                 machine.expect(self._checkers, self._now)
                 self._take_in(machine)
+                self._warmth.forget()
         return tuple(problems)
 
     def renew_adoption(self, now: float) -> None:
@@ -313,7 +317,7 @@ class NodeHealth:
 
     def _take_in(self, machine: NodeMachine) -> None:
         address = machine.node.address
-        machine.others_warm = partial(self._others_warm, address)
+        machine.others_warm = partial(self._warmth.beside, address)
         machine.mean_load = self._mean_load.at
         self._machines[address] = machine
 
@@ -321,16 +325,6 @@ class NodeHealth:
         for machine in self._machines.values():
             if machine.state is NodeState.ROUTABLE and machine.load.smooth is not None:
                 yield machine.load.smooth
-
-    def _others_warm(self, address: IPAddress, now: float) -> bool:
-        """Return whether a node beside this one has had flows for as long as a slow start."""
-        return any(
-            machine.state is NodeState.ROUTABLE
-            and not (machine.operator_draining or machine.announced)
-            and machine.start.warm(now, self._settings.slow_start)
-            for other, machine in self._machines.items()
-            if other != address
-        )
 
     def _make_room(self, newcomer: IPAddress) -> None:
         """Forget the node that has been down longest, if long enough and nobody cares."""

@@ -105,10 +105,6 @@ class SlowStart:
         if due is not None and due <= at:
             self.step += 1
 
-    def warm(self, now: float, duration: float) -> bool:
-        """Return whether the node has had flows for as long as a slow start takes."""
-        return self.since is not None and self.since + duration <= now
-
 
 @attrs.define(kw_only=True)
 class LoadShare:

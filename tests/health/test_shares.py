@@ -6,6 +6,8 @@ from ipaddress import ip_address
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from galelb.health import HealthSettings, NodeHealth
 from galelb.model import HealthReport, HealthStatus, Node, NodeState
@@ -115,6 +117,31 @@ class TestSlowStart:
         health.report(said(), 1.0)
 
         assert 100 == share(health)
+
+    def test_who_is_warm_is_looked_for_anew_when_that_may_have_changed(self):
+        """What was found is kept, since thousands may return at once."""
+        health, third = NodeHealth(SETTINGS), ip_address("10.0.0.3")
+        for now in range(40):
+            health.report(said(B), float(now))
+
+        assert 5 == health.report(said(third), 39.5).start_share
+        health.remove(third, 40.0)
+        health.drain(B, True, 40.0)
+        health.report(said(B), 41.0)
+        assert 100 == health.report(said(third), 42.0).start_share
+        health.remove(third, 43.0)
+        health.drain(B, False, 43.0)
+        assert 5 == health.report(said(third), 44.0).start_share
+
+    def test_shorter_slow_starts_make_nodes_warm_earlier(self):
+        health = NodeHealth(SETTINGS)
+        health.report(said(B), 0.0)
+        health.report(said(), 1.0)
+        assert 100 == share(health)
+
+        health.reconfigure(attrs.evolve(SETTINGS, slow_start=2.0), 3.0)
+
+        assert 5 == health.report(said(ip_address("10.0.0.3")), 3.5).start_share
 
     def test_the_operators_weight_holds_at_once(self):
         health = make()
@@ -289,3 +316,45 @@ class TestLoad:
 
         assert NodeState.ROUTABLE == health.get(A).state
         assert 80 == health.get(A).load_share
+
+
+def everybody_warm(health, address, now):
+    """What `Warmth` has to find, by looking at all nodes."""
+    return any(
+        record.state is NodeState.ROUTABLE
+        and not record.draining
+        and health._machines[record.node.address].start.since + START_S <= now
+        for record in health.records()
+        if record.node.address != address
+    )
+
+
+STEPS = st.tuples(
+    st.sampled_from(["serve", "fall", "drain", "undrain", "remove", "restart"]),
+    st.sampled_from([A, B, ip_address("10.0.0.3")]),
+    st.sampled_from([0.0, 1.0, 4.0, START_S / 2, START_S]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(STEPS, max_size=30))
+def test_what_is_remembered_of_warm_nodes_is_what_a_look_at_all_finds(steps):
+    health, now = NodeHealth(attrs.evolve(SETTINGS, checks_timeout=1e6)), 0.0
+    for what, address, wait in steps:
+        now += wait
+        known = health.get(address) is not None
+        if what == "serve":
+            health.report(said(address), now)
+        elif what == "fall":
+            health.report(said(address, NOT_SERVING), now)
+        elif what == "restart":
+            saved, health = health.snapshot(now), NodeHealth(attrs.evolve(SETTINGS))
+            health.restore(saved, now)
+            health.reconfigure(attrs.evolve(SETTINGS, checks_timeout=1e6), now)
+        elif known and what == "remove":
+            health.remove(address, now)
+        elif known:
+            health.drain(address, what == "drain", now)
+        for record in health.records():
+            asked = record.node.address
+            assert health._warmth.beside(asked, now) is everybody_warm(health, asked, now)

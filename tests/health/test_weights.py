@@ -87,14 +87,6 @@ class TestSlowStart:
 
         assert start.share == 100
 
-    def test_it_is_warm_after_its_duration(self):
-        start, duration = started(now=0.0)
-
-        assert not start.warm(18.9, duration)
-        assert start.warm(19.0, duration)
-        start.reset()
-        assert not start.warm(100.0, duration)
-
     @given(st.floats(0.001, 1e5), st.floats(0, 1e9))
     def test_every_step_comes_after_the_one_before(self, duration, now):
         start = SlowStart()
