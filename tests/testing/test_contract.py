@@ -16,19 +16,12 @@ FORWARD = """\
 static __always_inline int
 mine_forward(GALE_CTX *ctx, struct gale_packet *p, struct gale_target *t, struct gale_way *way)
 {
-	struct gale_next_hop *hop = gale_node_hop(t->node);
+	int what = gale_direct(ctx, p, t, way);
 
-	if (!hop)
+	if (!gale_node_hop(t->node))
 		return %(no_hop)s;
-	if (gale_is_hairpin(ctx, p, hop))
-		return gale_refuse(way, GALE_REASON_HAIRPIN);
-	if (!(p->flags & GALE_ICMP_ERROR))
-		way->reason = GALE_REASON_FORWARDED;
-	gale_keep(p, way);
 	way->rw.ttl = %(ttl)d;
-	way->hop = hop;
-	way->node = t->node_index;
-	return GALE_SEND;
+	return what;
 }
 """
 TESTS = """\
@@ -85,6 +78,7 @@ def test_one_that_changes_more_than_its_model_says_does_not(tmp_path: Path) -> N
     said = run(tmp_path, "test_packets_reach_a_node and tcp4", ttl=1)
 
     assert "A packet to a service must reach a node, with nothing changed" in said
+    assert "fields, predicted -> seen: ip.ttl 64 -> 63" in said
     assert "other bytes than predicted" in said
     assert "given on galepub0: 203.0." in said
 

@@ -11,6 +11,7 @@ from galelb.testing.dissect import Dissected, describe
 from galelb.testing.rewriting import canonical
 from galelb.testing.runner import Outcome, Verdict
 from galelb.testing.world import TestNode
+from galelb.trace.describe import difference
 
 __all__ = ["NOT_MINE", "VID", "Arrived", "Fate", "Prediction", "dropped", "mac", "passed", "sent"]
 
@@ -92,7 +93,13 @@ class Prediction:
             return [f"not as predicted: {outcome}", f"but: {wanted}"]
         if fate.data is None or canonical(fate.data) == canonical(outcome.data):
             return []
-        return [f"other bytes than predicted: {outcome.data.hex()}", f"not: {fate.data.hex()}"]
+        found = difference(fate.data, outcome.data)
+        fields = ", ".join(map(str, found.changes)) or "none that can be read"
+        return [
+            f"fields, predicted -> seen: {fields}",
+            f"other bytes than predicted: {outcome.data.hex()}",
+            f"not: {fate.data.hex()}",
+        ]
 
 
 NOT_MINE = Prediction(fates=())
