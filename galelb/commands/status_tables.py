@@ -162,7 +162,8 @@ def drained_view(node: Json) -> RenderableType:
     """Return what drain or undrain has changed."""
     if node["draining"]:
         return styled(f"{_named(node)} drains: no new connections, existing ones go on.")
-    return styled(f"{_named(node)} is not draining any more{_but(node)}.")
+    weight = f"; it has weight {node['weight']}" if node["weight_reason"] else ""
+    return styled(f"{_named(node)} is not draining any more{weight}{_but(node)}.")
 
 
 def weight_view(node: Json) -> RenderableType:
@@ -177,7 +178,8 @@ def _named(node: Json) -> str:
 
 def _but(node: Json) -> str:
     if node["takes_new_flows"]:
-        return ""
+        reason = node["weight_reason"]
+        return f", of which {node['effective_weight']:.4g} counts now: {reason}" if reason else ""
     if node["draining"]:
         why = "draining"
     elif node["weight"] == 0:

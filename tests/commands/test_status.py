@@ -152,6 +152,21 @@ async def test_nodes_show_what_of_a_weight_counts(run: Run, balancer: FakeBalanc
     assert "routable  2 of 5 (own 1; slow start 40 %)" in output
 
 
+async def test_words_about_a_node_that_starts_slowly_say_what_counts(
+    run: Run, balancer: FakeBalancer
+) -> None:
+    first, *others = balancer.node_list
+    record = attrs.evolve(first.record, start_share=5)
+    balancer.node_list = [attrs.evolve(first, record=record), *others]
+
+    _, undrained = await run(commands.undrain_command, "web-1")
+    _, weighed = await run(commands.weight_command, "web-1", "own")
+
+    counts = "weight 1{}, of which 0.05 counts now: slow start 5 %.\n"
+    assert f"web-1 (10.0.0.11) is not draining any more; it has {counts.format('')}" == undrained
+    assert f"web-1 (10.0.0.11) has {counts.format(' (its own)')}" == weighed
+
+
 async def test_services_show_table_and_drops(run: Run) -> None:
     _, output = await run(commands.services_command)
 
