@@ -56,10 +56,7 @@ class Scene:
 def parse_node(text: str) -> Node:
     """Return the node of an option IP[,mac=MAC][,weight=N]. Raises ConfigError."""
     address, *rest = text.split(",")
-    try:
-        node = Node(address=ip_address(address.strip()), static=True)
-    except ValueError:
-        raise _bad_node(text, f"{address!r} is no IP address") from None
+    node = Node(address=parse_address(address.strip(), f"--node {text}"), static=True)
     for part in rest:
         key, _, value = part.strip().partition("=")
         if key == "mac":
@@ -74,11 +71,17 @@ def parse_node(text: str) -> Node:
 
 
 def parse_address(text: str, where: str) -> IPAddress:
-    """Return an IP address. Raises ConfigError."""
+    """Return an IP address. Raises ConfigError for what cannot be a host's."""
     try:
-        return ip_address(text)
+        address = ip_address(text)
     except ValueError:
         raise ConfigError([f"{where}: {text!r} is no IP address"]) from None
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        raise ConfigError([f"{where}: write the IPv4 address itself: {mapped}"])
+    if address.is_multicast or address.is_unspecified or text == "255.255.255.255":
+        raise ConfigError([f"{where}: {text} is no address of one host"])
+    return address
 
 
 def parse_mac(text: str, where: str) -> str:

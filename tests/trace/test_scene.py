@@ -26,6 +26,9 @@ def test_a_node_is_an_address_and_what_follows():
     [
         ("10.0.0", "'10.0.0' is no IP address"),
         ("", "'' is no IP address"),
+        ("224.0.0.1", "224.0.0.1 is no address of one host"),
+        ("::", ":: is no address of one host"),
+        ("::ffff:10.0.0.1", "write the IPv4 address itself: 10.0.0.1"),
         ("10.0.0.1,weight=x", "weight must be 0 to 65535, got 'x'"),
         ("10.0.0.1,weight=65536", "weight must be 0 to 65535, got '65536'"),
         ("10.0.0.1,name=a", "unknown key 'name'; allowed: mac, weight"),
