@@ -48,7 +48,7 @@ static __always_inline int l4_nat_icmp_to_client(GALE_CTX *ctx, struct gale_pack
 {
 	struct gale_packet *q = &quote->packet;
 	struct gale_service *service;
-	struct l4_nat_client client;
+	struct l4_nat_client client = {};
 	u32 index;
 
 	if (!l4_nat_client_find(q->family, q->daddr, q->saddr, q->dport, q->sport, q->protocol, &client))
