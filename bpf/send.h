@@ -34,7 +34,7 @@ static __always_inline void gale_fragment_fill_key(struct gale_packet *p,
 	key->id = p->fragment;
 	key->protocol = p->family == GALE_FAMILY_IPV6 ? 0 : p->protocol;
 	key->family = p->family;
-	key->pad = 0;
+	key->vlan = p->vlan;
 }
 
 static __always_inline u16 gale_tick(void)

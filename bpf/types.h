@@ -69,7 +69,7 @@ struct gale_fragment_key {
 	u32 id;
 	u8 protocol;
 	u8 family;
-	u16 pad;
+	u16 vlan;		/* VLANs may have the same addresses */
 };
 
 /* What was done with a first fragment, for those that follow. */

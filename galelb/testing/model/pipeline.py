@@ -16,7 +16,7 @@ import attrs
 from galelb.abi import Reason
 from galelb.flowhash import flow_slot
 from galelb.model import Interface, IPAddress
-from galelb.testing.dissect import Dissected, dissect
+from galelb.testing.dissect import dissect
 from galelb.testing.model.forwarders import ForwarderModel, Packet
 from galelb.testing.model.messages import TIME_EXCEEDED, TOO_BIG, message
 from galelb.testing.model.quotes import is_error, quoted
@@ -41,7 +41,7 @@ TO_NODE = (Reason.FORWARDED, Reason.FRAGMENT_FOLLOWED, Reason.ICMP_TRANSLATED)
 ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 _Flow = tuple[IPAddress, int]
-_Datagram = tuple[IPAddress, IPAddress, int, int]
+_Datagram = tuple[IPAddress, IPAddress, int, int, int]
 
 
 @attrs.frozen(kw_only=True)
@@ -170,13 +170,13 @@ class ReferenceModel:
         prediction = self._send(arrived, part, node, flow, reason)
         if arrived.first_fragment and prediction.fates[0].reason is reason:
             note = _Note(service=arrived.service, node=node, flow=flow)
-            self._notes[_datagram(arrived.packet)] = note
+            self._notes[_datagram(arrived)] = note
         return prediction
 
     def _later_fragment(self, arrived: Arrived) -> Prediction | None:
         if self._claiming:
             return None
-        note = self._notes.get(_datagram(arrived.packet))
+        note = self._notes.get(_datagram(arrived))
         if note is None:
             number = self._has(arrived)
             return dropped(Reason.FRAGMENT_UNKNOWN, number) if number else self._foreign(arrived)
@@ -189,7 +189,7 @@ class ReferenceModel:
     def _foreign(self, arrived: Arrived) -> Prediction:
         """Predict that it is passed; fragments that follow it are passed too."""
         if arrived.first_fragment:
-            self._notes[_datagram(arrived.packet)] = _Note()
+            self._notes[_datagram(arrived)] = _Note()
         return passed(arrived.data, Reason.PASS_FOREIGN)
 
     def _send(
@@ -272,7 +272,9 @@ def _is_special(address: IPAddress) -> bool:
     return not routed or address.is_unspecified or address.is_reserved
 
 
-def _datagram(packet: Dissected) -> _Datagram:
+def _datagram(arrived: Arrived) -> _Datagram:
     """Return what all fragments of a datagram share."""
+    packet = arrived.packet
     protocol = packet.protocol if packet.version == 4 else 0
-    return packet.src, packet.dst, packet.ident, protocol
+    vlan = arrived.vlan if len(packet.vlans) < 2 else -1
+    return packet.src, packet.dst, packet.ident, protocol, vlan

@@ -156,3 +156,15 @@ def test_frames_of_other_balancers_are_left_alone(bridge, context, kind) -> None
 
     assert {(Verdict.PASS, Reason.PASS_FOREIGN)} == {(o.verdict, o.reason) for o in outcomes}
     assert [sent, *parts] == [outcome.data for outcome in outcomes]
+
+
+@pytest.mark.parametrize(("context", "kind"), WAYS)
+def test_fragments_follow_none_of_another_vlan(bridge, context, kind) -> None:
+    play = bridge(context, kind)
+    first, later = fragments(play.talk.to_vip(payload=bytes(251)), 200)
+    elsewhere = later[:12] + b"\x81\x00\x00\x63" + later[12:]
+
+    outcomes = [play.send(data) for data in (first, elsewhere, later)]
+
+    expected = [Reason.FORWARDED, Reason.PASS_FOREIGN, Reason.FRAGMENT_FOLLOWED]
+    assert expected == [outcome.reason for outcome in outcomes]
