@@ -29,6 +29,8 @@ def make_plan(old: Side, new: Side, plugins: Plugins) -> Plan:
     after = Tables(new, plugins)
     nodes = node_changes(old.nodes, new.nodes)
     notes = [*strange_tables(old, before), *_growing(new, nodes), *_hidden(old)]
+    if not nodes:
+        notes.append("no node is known on either side, so no share can be told")
     try:
         other_programs: bool | None = recompiles(old, new, plugins)
     except GaleError as error:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from galelb.control.planning import eligible_nodes
 from galelb.control.settings import table_settings
@@ -21,6 +22,19 @@ __all__ = ["Tables", "service_changes", "strange_tables"]
 _KEYS = ("name", "target_port", "forwarder", "scheduler", "nodes")
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Built:
+    """A lookup table: the address that each slot names."""
+
+    slots: tuple[str, ...]
+    digest: str
+    nodes: int
+
+
+NOTHING = Built(slots=(), digest="", nodes=0)
+"""The table of a service without nodes."""
+
+
 class Tables:
     """The lookup tables of one side; builds each different one once. Blocks."""
 
@@ -34,60 +48,90 @@ class Tables:
             name: plugins.forwarder(name)(side.config.plugins[name])
             for name in {service.forwarder for service in side.services}
         }
-        self._built: dict[str, tuple[str, ...]] = {}
-        self.slots = {service_key(one): self._slots(one) for one in side.services}
+        self._eligible: dict[tuple[Any, ...], tuple[tuple[str, float], ...]] = {}
+        self._built: dict[str, Built] = {}
+        self.tables = {service_key(one): self._table(one) for one in side.services}
 
-    def _slots(self, service: Service) -> tuple[str, ...]:
-        """Return the address that each slot names; nothing when there is no node."""
-        forwarder = self.forwarders[service.forwarder]
-        nodes = eligible_nodes(
-            service,
-            self._nodes,
-            self._refused,
-            any_family=forwarder.any_family,
-            stateful=forwarder.stateful,
-        )
+    def _table(self, service: Service) -> Built:
+        """Return the table of a service; nothing when there is no node."""
+        nodes = self._nodes_of(service)
         if not nodes:
-            return ()
+            return NOTHING
         spec = self._settings.spec(service.scheduler, nodes[: self._settings.size])
         if spec.digest not in self._built:
             table = self._plugins.build_table(service, spec.nodes, spec.size, spec.seed)
             addresses = spec.addresses
-            self._built[spec.digest] = tuple([addresses[position] for position in table])
+            self._built[spec.digest] = Built(
+                slots=tuple([addresses[position] for position in table]),
+                digest=digest(table, addresses),
+                nodes=len(addresses),
+            )
         return self._built[spec.digest]
+
+    def _nodes_of(self, service: Service) -> tuple[tuple[str, float], ...]:
+        """Return (address, weight) of its nodes; services that take the same ones share them."""
+        key = (service.vip.version, service.nodes, service.forwarder)
+        if key not in self._eligible:
+            forwarder = self.forwarders[service.forwarder]
+            self._eligible[key] = eligible_nodes(
+                service,
+                self._nodes,
+                self._refused,
+                any_family=forwarder.any_family,
+                stateful=forwarder.stateful,
+            )
+        return self._eligible[key]
+
+
+class Moves:
+    """The shares that move from one table to another, each worked out once."""
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[str, str], float] = {}
+
+    def share(self, old: Built | None, new: Built | None) -> float | None:
+        """Return the share (0 to 1); None when there is no table on one side."""
+        if not (old and old.slots and new and new.slots):
+            return None
+        key = (old.digest, new.digest)
+        if key not in self._shares:
+            self._shares[key] = moved(old.slots, new.slots)
+        return self._shares[key]
 
 
 def service_changes(old: Side, new: Side, before: Tables, after: Tables) -> list[ServiceChange]:
     """Return what becomes of every service, in the order of the new configuration."""
     former = {service_key(service): service for service in old.services}
     latter = {service_key(service): service for service in new.services}
+    moves = Moves()
     return [
-        _change(former.get(key), latter.get(key), before, after) for key in {**latter, **former}
+        _change(former.get(key), latter.get(key), before, after, moves)
+        for key in {**latter, **former}
     ]
 
 
 def _change(
-    old: Service | None, new: Service | None, before: Tables, after: Tables
+    old: Service | None, new: Service | None, before: Tables, after: Tables, moves: Moves
 ) -> ServiceChange:
     service = new or old
     assert service is not None
     key = service_key(service)
     forwarder = (after if new else before).forwarders[service.forwarder]
-    slots = before.slots.get(key), after.slots.get(key)
+    now, then = before.tables.get(key), after.tables.get(key)
     details = _details(old, new, stateful=_stateful(old, before) or _stateful(new, after))
-    share = moved(slots[0], slots[1]) if slots[0] and slots[1] else None
     change: Change = "removed" if new is None else "added"
     if old is not None and new is not None:
-        change = "changed" if details or slots[0] != slots[1] else "same"
+        same = now is not None and then is not None and now.digest == then.digest
+        change = "same" if same and not details else "changed"
     return ServiceChange(
         name=service.name,
         change=change,
         forwarder=service.forwarder,
-        moved=share,
+        moved=moves.share(now, then),
         stateful=forwarder.stateful,
-        nodes_before=None if slots[0] is None else len(set(slots[0])),
-        nodes_after=None if slots[1] is None else len(set(slots[1])),
-        table_digest=_digest(slots[1] or ()),
+        nodes_before=None if now is None else now.nodes,
+        nodes_after=None if then is None else then.nodes,
+        table_digest="" if then is None else then.digest,
         details=tuple(details),
     )
 
@@ -124,15 +168,9 @@ def strange_tables(old: Side, before: Tables) -> list[str]:
         " its share is an estimate: a node just changes, a forwarder refuses one, or the"
         " balancer has other plugins"
         for service in old.services
-        if _differs(old.digests.get(service_key(service)), before.slots[service_key(service)])
+        if old.digests.get(service_key(service))
+        not in (
+            None,
+            before.tables[service_key(service)].digest,
+        )
     ]
-
-
-def _differs(real: str | None, slots: Sequence[str]) -> bool:
-    return real is not None and real != _digest(slots)
-
-
-def _digest(slots: Sequence[str]) -> str:
-    addresses = sorted(set(slots))
-    rank = {address: position for position, address in enumerate(addresses)}
-    return digest([rank[slot] for slot in slots], addresses) if slots else ""

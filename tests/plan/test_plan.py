@@ -113,6 +113,11 @@ class TestServices:
         assert only(plan.services).change == "changed"
         assert [str(one.vip) for one in old.services] == ["192.0.2.1"]
 
+    def test_without_any_node_it_says_so(self, plans):
+        plan = plans.plan(service(), service() + service("more", 81))
+
+        assert plan.notes == ["no node is known on either side, so no share can be told"]
+
 
 class TestSettings:
     def test_settings_are_told_as_in_the_file(self, plans):
