@@ -11,6 +11,7 @@ struct l4_nat_client {
 };
 
 #ifdef L4_NAT_DNAT
+/* The client is in the packet. */
 static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice *slice, u32 *addr,
 					      __be16 port, struct l4_nat_client *c)
 {
@@ -23,7 +24,7 @@ static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice *s
 	return !!c->at;
 }
 #else
-static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice *slice, u32 *addr,
+static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice_info *slice,
 					      __be16 port, struct l4_nat_client *c)
 {
 	u16 offset = ntohs(port) - slice->first_port;
@@ -63,21 +64,79 @@ static __always_inline u32 *l4_nat_self(struct gale_service *service)
 #endif
 }
 
-/* The client of a flow, from what its node sees: node:target_port <-> source:port. 0 = no flow. */
-static __always_inline int l4_nat_client_find(u32 family, u32 *node, u32 *source,
-					      __be16 target_port, __be16 port, u8 protocol,
-					      struct l4_nat_client *c)
+static __always_inline struct l4_nat_slice *l4_nat_slice_find(u32 family, u32 *node, u32 *source,
+							      __be16 target_port, u8 protocol)
 {
 	struct l4_nat_slice_key key = { .protocol = protocol, .family = family };
-	struct l4_nat_slice *slice;
 
 	__builtin_memcpy(key.node, node, 4 * GALE_WORDS);
 #ifndef L4_NAT_DNAT
 	__builtin_memcpy(key.source, source, 4 * GALE_WORDS);
 #endif
 	key.target_port = target_port;
-	slice = l4_nat_slices.lookup(&key);
+	return l4_nat_slices.lookup(&key);
+}
+
+#ifdef L4_NAT_DNAT
+/* The client of a flow, from what its node sees: node:target_port <-> source:port. 0 = no flow. */
+static __always_inline int l4_nat_client_find(u32 family, u32 *node, u32 *source,
+					      __be16 target_port, __be16 port, u8 protocol,
+					      struct l4_nat_client *c)
+{
+	struct l4_nat_slice *slice = l4_nat_slice_find(family, node, source, target_port, protocol);
+
 	return slice && l4_nat_client_read(family, slice, source, port, c);
 }
+#else
+static __always_inline int l4_nat_is_slice(struct l4_nat_slice_info *slice, u32 family, u32 *node,
+					   u32 *source, __be16 target_port, u8 protocol)
+{
+	struct gale_node *at;
+
+	if (slice->family != family || slice->protocol != protocol ||
+	    slice->target_port != target_port || !gale_same_address(slice->source, source))
+		return 0;
+	at = gale_node_get(slice->node);
+	return at && gale_same_address(at->addr, node);
+}
+
+/*
+ * The slice that an answer names. A hash of a key this long costs half of the packet's time, so the
+ * last id for its hash is tried first: what it stands for is compared with the packet, therefore
+ * any id is safe there, whoever wrote it.
+ */
+static __always_inline struct l4_nat_slice_info *
+l4_nat_slice_of(u32 family, u32 *node, u32 *source, __be16 target_port, u8 protocol)
+{
+	/* IPv4 is in the first word; IPv6 addresses of a site differ in the last one */
+	u64 ends = node[0] + node[GALE_WORDS - 1] + ((u64)(source[0] + source[GALE_WORDS - 1]) << 32);
+	u32 at = gale_mix(ends, target_port << 8 | protocol) >> 16 & (L4_NAT_RECENT - 1);
+	u32 *recent = l4_nat_recent.lookup(&at);
+	struct l4_nat_slice_info *slice;
+	struct l4_nat_slice *found;
+
+	if (!recent)
+		return NULL;
+	slice = l4_nat_slice(*recent);
+	if (likely(slice && l4_nat_is_slice(slice, family, node, source, target_port, protocol)))
+		return slice;
+	found = l4_nat_slice_find(family, node, source, target_port, protocol);
+	if (!found)
+		return NULL;
+	*recent = found->id;
+	return l4_nat_slice(found->id);
+}
+
+/* The client of a flow, from what its node sees: node:target_port <-> source:port. 0 = no flow. */
+static __always_inline int l4_nat_client_find(u32 family, u32 *node, u32 *source,
+					      __be16 target_port, __be16 port, u8 protocol,
+					      struct l4_nat_client *c)
+{
+	struct l4_nat_slice_info *slice =
+		l4_nat_slice_of(family, node, source, target_port, protocol);
+
+	return slice && l4_nat_client_read(family, slice, port, c);
+}
+#endif
 
 #endif

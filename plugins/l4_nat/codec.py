@@ -14,6 +14,7 @@ from galelb.packing import address_from_words, address_words, network_port
 
 __all__ = [
     "CLIENT_SOURCE",
+    "NO_SLICE",
     "POOL",
     "pool_to_leaf",
     "slice_from_leaf",
@@ -82,6 +83,15 @@ def slice_info(key: SliceKey, part: Slice) -> dict[str, Any]:
         "family": struct["family"],
         "pad": 0,
     }
+
+
+NO_SLICE: dict[str, Any] = {
+    "source": (0, 0, 0, 0),
+    **dict.fromkeys(
+        ("base", "first_port", "count", "node", "target_port", "protocol", "family", "pad"), 0
+    ),
+}
+"""A `struct l4_nat_slice_info` of an id that no slice has."""
 
 
 def pool_to_leaf(flags: int, pool4: Sequence[int], pool6: Sequence[int]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from galelb_plugins.l4_nat.codec import (
 from galelb_plugins.l4_nat.flows import slice_is_idle
 from galelb_plugins.l4_nat.layout import FAMILIES, Layout, family_sources, layout
 from galelb_plugins.l4_nat.options import L4NatOptions
+from galelb_plugins.l4_nat.release import give_up_slice
 from galelb_plugins.l4_nat.slices import Slice, SliceKey, SlicePlan, WantedSlice, plan_slices
 from galelb_plugins.l4_nat.sources import number_sources
 
@@ -49,7 +50,7 @@ class Planner:
             self._plan_family(version, view, sizes, sources, held, maps) for version in FAMILIES
         ]
         for released in (key for one in plans for key in one.released):
-            maps["l4_nat_slices"].delete(slice_key_to_struct(released))
+            give_up_slice(released, held[released], maps)
         self._unwanted = frozenset(key for one in plans for key in one.unwanted)
         self.unroutable = self._reasons(view, plans)
         return {

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 from galelb_plugins.l4_nat.codec import (
+    NO_SLICE,
     slice_from_leaf,
     slice_key_from_struct,
     slice_key_to_struct,
@@ -19,7 +20,7 @@ from galelb_plugins.l4_nat.slices import Slice, SliceKey
 from galelb.forwarder import BpfMap
 from galelb.model import IPAddress
 
-__all__ = ["held_services", "release_nodes"]
+__all__ = ["give_up_slice", "held_services", "release_nodes"]
 
 
 def release_nodes(
@@ -38,9 +39,15 @@ def release_nodes(
         if all(slice_is_idle(part, address.version, maps) for _, part in held[address])
     )
     for address in released:
-        for key, _ in held[address]:
-            maps["l4_nat_slices"].delete(slice_key_to_struct(key))
+        for key, part in held[address]:
+            give_up_slice(key, part, maps)
     return released
+
+
+def give_up_slice(key: SliceKey, part: Slice, maps: Mapping[str, BpfMap]) -> None:
+    """Remove a slice that no flow uses: programs find it neither by key nor by id any more."""
+    maps["l4_nat_slices"].delete(slice_key_to_struct(key))
+    maps["l4_nat_slice_ids"].set(part.id, NO_SLICE)
 
 
 def held_services(maps: Mapping[str, BpfMap]) -> frozenset[int]:

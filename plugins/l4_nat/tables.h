@@ -29,6 +29,7 @@
 
 #define L4_NAT_ENTRIES		4	/* per bucket */
 #define L4_NAT_LOCKS		4096
+#define L4_NAT_RECENT		4096
 #define L4_NAT_SOURCES		256
 #define L4_NAT_POOL		64	/* source addresses in use per family */
 #define L4_NAT_SETTING_NO_ADOPT	1	/* the copy from peers is incomplete: no flow without SYN */
@@ -113,6 +114,8 @@ GALE_MAP("array", u32, struct l4_nat_bucket4, l4_nat_flows4, L4_NAT_BUCKETS4, BP
 GALE_MAP("array", u32, u64, l4_nat_locks, L4_NAT_LOCKS, 0)
 /* slice by what it is unique in; written by the plugin */
 GALE_MAP("hash", struct l4_nat_slice_key, struct l4_nat_slice, l4_nat_slices, L4_NAT_MAX_SLICES, 0)
+/* ids of slices that answers named lately, by a hash of their keys; written by programs */
+GALE_MAP("array", u32, u32, l4_nat_recent, L4_NAT_RECENT, 0)
 /* slice by id; written by the plugin, kept while a flow holds the id */
 GALE_MAP("array", u32, struct l4_nat_slice_info, l4_nat_slice_ids, L4_NAT_MAX_SLICES, 0)
 /* where the next search for a port begins, by slice id; written by programs */

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address
 
-from galelb_plugins.l4_nat.codec import slice_from_leaf, slice_key_from_struct
+from galelb_plugins.l4_nat.codec import NO_SLICE, slice_from_leaf, slice_key_from_struct
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
 from galelb_plugins.l4_nat.release import held_services, release_nodes
@@ -70,3 +70,12 @@ def test_services_of_flows_are_held(machine):
     put(maps["l4_nat_flows4"], 4, 9 << 32 | 80 << 16 | 8, 0)
 
     assert {7} == held_services(maps)
+
+
+def test_a_slice_that_is_given_up_is_not_found_by_its_id_either(machine):
+    maps = planned(machine)
+    given_up = slices(maps)[A].id
+
+    release_nodes([A], maps)
+
+    assert NO_SLICE == maps["l4_nat_slice_ids"].get(given_up)
