@@ -165,7 +165,7 @@ static __always_inline int gale_parse_extensions(GALE_CTX *ctx, struct gale_pack
 	void *data = gale_data(ctx), *end = gale_data_end(ctx);
 	int i, more = 1;
 
-	for (i = 0; i < GALE_MAX_EXTENSIONS && more > 0; i++) {
+	for (i = 0; i <= GALE_MAX_EXTENSIONS && more > 0; i++) {
 		more = gale_parse_extension(p, data, end);
 		if (p->l4 > GALE_MAX_L4)
 			return -1;

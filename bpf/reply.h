@@ -210,6 +210,29 @@ static __always_inline int gale_reply_reset(GALE_CTX *ctx, struct gale_packet *p
 	return gale_trim(ctx, l4 + sizeof(tcp));
 }
 
+/* RFC 1122, 3.2.2: what did not come from one host is not answered. */
+static __always_inline int gale_reply_may(GALE_CTX *ctx, struct gale_packet *p)
+{
+	u8 mac[12], first = p->saddr[0];
+
+	if (gale_load(ctx, 0, mac, sizeof(mac)) || mac[6] & 1)
+		return 0;
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6)	/* multicast, ::, ::1 */
+		return first != 0xff && (p->saddr[0] | p->saddr[1] | p->saddr[2] |
+					 (p->saddr[3] & ~htonl(1)));
+#endif
+	return first && first != 127 && first < 224;
+}
+
+/* What is counted when no message is sent. */
+static __always_inline u32 gale_reply_withheld(u32 kind)
+{
+	if (kind == GALE_REPLY_TTL)
+		return GALE_REASON_TTL_EXCEEDED;
+	return kind == GALE_REPLY_TOO_BIG ? GALE_REASON_TOO_BIG : GALE_REASON_NODE_GONE;
+}
+
 int GALE_FN(reply)(GALE_CTX *ctx)
 {
 	struct gale_scratch *scratch = gale_scratch_get();
@@ -220,6 +243,9 @@ int GALE_FN(reply)(GALE_CTX *ctx)
 	if (!scratch)
 		return GALE_DROP;
 	p = &scratch->packet;
+	if (!gale_reply_may(ctx, p))
+		return gale_exit(ctx, p, GALE_DROP, gale_reply_withheld(scratch->kind),
+				 scratch->service, 0);
 	if (scratch->kind == GALE_REPLY_RESET) {
 		reason = GALE_REASON_RESET_SENT;
 		error = gale_reply_reset(ctx, p, scratch);

@@ -14,7 +14,7 @@ __all__ = ["Dissected", "describe", "dissect", "dissect_ip"]
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 VLAN_TYPES = (0x8100, 0x88A8)
 MAX_TAGS = 2
-MAX_EXTENSIONS = 5
+MAX_EXTENSIONS = 6
 MAX_OFFSET = 0x3FF
 """No header that is read starts later in a frame."""
 HOP, ROUTING, FRAGMENT, AUTH, DEST = 0, 43, 44, 51, 60

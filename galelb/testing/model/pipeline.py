@@ -37,6 +37,8 @@ from galelb.testing.world import LOCAL_CLIENTS, LOCAL_MAC, TestNode
 __all__ = ["ReferenceModel"]
 
 TCP, UDP = 6, 17
+V6 = 6
+FIRST_MULTICAST = 224
 TO_NODE = (Reason.FORWARDED, Reason.FRAGMENT_FOLLOWED, Reason.ICMP_TRANSLATED)
 ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
@@ -246,7 +248,8 @@ class ReferenceModel:
         """Predict a message of ours, or a drop when there were too many or it may not be."""
         reason = Reason.TTL_EXCEEDED if kind == TIME_EXCEEDED else Reason.TOO_BIG
         drop = Fate(verdict=Verdict.DROP, reason=reason, service=arrived.service)
-        if arrived.error or arrived.packet.later_fragment:
+        one_host = _is_one_host(arrived.packet.src) and not arrived.data[6] & 1
+        if arrived.error or arrived.packet.later_fragment or not one_host:
             return Prediction(fates=(drop,))
         data = message(arrived.data, arrived.packet, kind, mtu=mtu, tc=self._tc)
         verdict = Verdict.REDIRECT if self._tc else Verdict.TX
@@ -264,6 +267,12 @@ def _on_link(interface: Interface, address: IPAddress) -> bool:
     prefix = {4: 24, 6: 64}[address.version]
     own = [one for one in interface.addresses if one.version == address.version]
     return any(address in ip_network(f"{one}/{prefix}", strict=False) for one in own)
+
+
+def _is_one_host(address: IPAddress) -> bool:
+    if address.version == V6:
+        return not (address.is_multicast or address.is_unspecified or address.is_loopback)
+    return 0 < address.packed[0] < FIRST_MULTICAST and not address.is_loopback
 
 
 def _is_special(address: IPAddress) -> bool:

@@ -72,6 +72,7 @@ FORWARD = [
         forwards(f"extension {kind}", {"extensions": [extension(kind)]}, kinds=V6)
         for kind in ("hop", "dest", "routing", "atomic")
     ],
+    forwards("six extensions", {"extensions": [extension("dest")] * 6}, kinds=V6),
     forwards(
         "many extensions",
         {"extensions": [extension("hop", 16), extension("dest"), extension("routing")]},

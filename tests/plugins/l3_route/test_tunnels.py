@@ -239,6 +239,24 @@ def test_the_last_hop_is_told(tunnels, context, kind):
     assert outcome.reason is Reason.ICMP_SENT
 
 
+NO_HOSTS = {
+    4: ("0.0.0.0", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+    6: ("::", "::1", "ff02::1"),
+}
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_is_told_what_no_single_host_sent(tunnels, context, kind):
+    for address in NO_HOSTS[int(kind[3])]:
+        play = tunnels.play(context, kind, 4, encap="ipip")
+        play.talk.client = address
+
+        outcome = play.runner.run(play.talk.to_vip(ttl=1))
+
+        assert (Verdict.DROP, Reason.TTL_EXCEEDED) == (outcome.verdict, outcome.reason), address
+
+
 # fragments, errors, tags
 
 
