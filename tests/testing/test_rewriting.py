@@ -96,7 +96,7 @@ def test_tags_are_removed_or_given() -> None:
     [
         (frame(*ENDS[4][:2], 7, 9), (7, 9, 6, False)),
         (frame(*ENDS[6][:2], 7, 9, protocol="udp"), (7, 9, 17, False)),
-        (frame(*ENDS[6][:2], 7, 9, extensions=[extension("hop")] * 5), (7, 9, 6, False)),
+        (frame(*ENDS[6][:2], 7, 9, extensions=[extension("hop")] * 6), (7, 9, 6, False)),
         (fragments(frame(*ENDS[4][:2], 7, 9, payload=bytes(99)), 64)[0], (7, 9, 6, True)),
         (fragments(frame(*ENDS[6][:2], 7, 9, payload=bytes(99)), 64)[1], (0, 0, 6, True)),
     ],
@@ -114,7 +114,7 @@ def test_what_can_be_read_is_read(data: bytes, expected: tuple[int, int, int, bo
         b"",
         frame(*ENDS[4][:2], 7, 9)[:-1],
         frame(*ENDS[4][:2], 7, 9, vlans=[1, 2, 3]),
-        frame(*ENDS[6][:2], 7, 9, extensions=[extension("hop")] * 6),
+        frame(*ENDS[6][:2], 7, 9, extensions=[extension("hop")] * 7),
         frame(*ENDS[4][:2], 7, 9)[:12] + b"\x86\xdd" + frame(*ENDS[4][:2], 7, 9)[14:],
     ],
 )
