@@ -121,6 +121,7 @@ async def _reload_on_hangup(
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
+            log.info("reloading", path=str(balancer.config.path))
             try:
                 config = await trio.to_thread.run_sync(
                     load_balancer_config, balancer.config.path, balancer.plugins, select

@@ -125,10 +125,10 @@ def _world(
     from galelb.config import find_config, load_balancer_config
     from galelb.logs import configure_logging
     from galelb.plugins import Plugins
-    from galelb.trace.scene import parse_node
+    from galelb.trace.scene import parse_nodes
 
     configure_logging("error")  # what a trace has to say of nodes is in its notes
-    specified = [parse_node(text) for text in nodes]
+    specified = parse_nodes(nodes)
     given = _given(network)
     plugins = Plugins.discover()
     config = load_balancer_config(find_config("lb.toml", path), plugins, select)

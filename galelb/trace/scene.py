@@ -11,7 +11,7 @@ import attrs
 from galelb.errors import ConfigError
 from galelb.model import IPAddress, Node
 
-__all__ = ["Given", "Scene", "parse_address", "parse_mac", "parse_node", "scene"]
+__all__ = ["Given", "Scene", "parse_address", "parse_mac", "parse_node", "parse_nodes", "scene"]
 
 _VIP_MAC = "02:00:00:00:00:01"
 _SRC_MAC = "02:00:00:00:00:02"
@@ -51,6 +51,17 @@ class Scene:
     public_addresses: Sequence[IPAddress]
     private_addresses: Sequence[IPAddress]
     mtu: int
+
+
+def parse_nodes(texts: Sequence[str]) -> list[Node]:
+    """Return the nodes of all such options. Raises ConfigError, also for one given twice."""
+    nodes: dict[IPAddress, Node] = {}
+    for text in texts:
+        node = parse_node(text)
+        if node.address in nodes:
+            raise _bad_node(text, f"{node.address} is given twice")
+        nodes[node.address] = node
+    return list(nodes.values())
 
 
 def parse_node(text: str) -> Node:

@@ -7,7 +7,7 @@ import pytest
 
 from galelb.errors import ConfigError
 from galelb.model import Node
-from galelb.trace.scene import Given, parse_mac, parse_node, scene
+from galelb.trace.scene import Given, parse_mac, parse_node, parse_nodes, scene
 
 
 def node(text):
@@ -85,3 +85,8 @@ def test_one_interface_has_one_mac_address():
         scene(
             Given(src_mac="02:00:00:00:00:bb", vip_mac="02:00:00:00:00:aa"), [], [], one_armed=True
         )
+
+
+def test_a_node_given_twice_is_a_mistake():
+    with pytest.raises(ConfigError, match=r"10\.0\.0\.1,weight=2: 10\.0\.0\.1 is given twice"):
+        parse_nodes(["10.0.0.1", "10.0.0.2", "10.0.0.1,weight=2"])
