@@ -14,7 +14,7 @@ or announcement). One that stays silent is noticed when the kernel doubts its en
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 
 import structlog
 import trio
@@ -51,6 +51,9 @@ STORM_S = 1.0
 REREAD_S = 1.0
 HELD_EVENTS = 20_000
 NODES_WOKEN = 4096
+LOOKS_AT_ONCE = 32
+"""A thousand nodes that join at once must not wait for one answer of the kernel after the other:
+each way to netlink's thread and back costs milliseconds while plans are made."""
 
 
 class NodeResolver:
@@ -175,9 +178,7 @@ class NodeResolver:
         if self._look_at_all <= now:
             self._look_at_all = math.inf
             self._look_again()
-        for node in [n for n in self._nodes.values() if n.look_at <= now]:
-            if self._nodes.get(node.address) is node:
-                await self._look(node)
+        await self._look_at_each([n for n in self._nodes.values() if n.look_at <= now])
         await self._wakes.serve()
         while (unused := self._targets.take_unused()) is not None:
             await self._release(*unused)
@@ -205,6 +206,18 @@ class NodeResolver:
         self._look_again()
         for event in held:
             self._apply(event)
+
+    async def _look_at_each(self, nodes: Sequence[WatchedNode]) -> None:
+        waiting = iter(nodes)
+
+        async def work() -> None:
+            for node in waiting:
+                if self._nodes.get(node.address) is node:
+                    await self._look(node)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(LOOKS_AT_ONCE, len(nodes))):
+                nursery.start_soon(work)
 
     async def _look(self, node: WatchedNode) -> None:
         """Find out where frames to a node go; make the kernel find out what it does not know."""

@@ -19,7 +19,13 @@ from galelb.netlink import (
     RouteChanged,
 )
 from galelb.resolve.next_hops import NextHopTable
-from galelb.resolve.resolver import LOST_S, PROBE_FIRST_S, REFRESH_S, NodeResolver
+from galelb.resolve.resolver import (
+    LOOKS_AT_ONCE,
+    LOST_S,
+    PROBE_FIRST_S,
+    REFRESH_S,
+    NodeResolver,
+)
 
 NODE, OTHER, GATEWAY = (ip_address(f"10.0.0.{last}") for last in (2, 3, 254))
 FAR = ip_address("192.0.2.7")
@@ -37,17 +43,25 @@ class PaperKernel:
         self.probes = []
         self.released = []
         self.dumps = 0
+        self.answers_after = 0.0
+        self.asked = self.most_asked = 0
         self.send, self.receive = trio.open_memory_channel(1000)
 
+    async def _answer(self):
+        self.asked += 1
+        self.most_asked = max(self.asked, self.most_asked)
+        await trio.sleep(self.answers_after)
+        self.asked -= 1
+
     async def route_to(self, address):
-        await trio.lowlevel.checkpoint()
+        await self._answer()
         matches = [n for n in self.routes if address.version == n.version and address in n]
         if not matches:
             raise NetlinkError(f"route to {address}: Network is unreachable")
         return self.routes[max(matches, key=lambda n: n.prefixlen)]
 
     async def probe(self, ifindex, address, *, keep=True):
-        await trio.lowlevel.checkpoint()
+        await self._answer()
         self.probes.append((ifindex, address, keep))
         if address in self.alive and (ifindex, address) not in self.table:
             self.neighbour(ifindex, address, self.alive[address])
@@ -176,6 +190,21 @@ async def test_a_known_neighbour_counts_at_once_and_is_kept(world, nursery, auto
 
     assert [(NODE, hop(), MAC)] == world.told
     assert [(2, NODE, True)] == world.kernel.probes
+
+
+async def test_nodes_that_join_at_once_do_not_wait_for_one_another(world, nursery, autojump_clock):
+    nodes = [ip_address(f"10.0.0.{last}") for last in range(2, 202)]
+    world.kernel.alive = dict.fromkeys(nodes, MAC)
+    world.kernel.answers_after = 1.0
+    for node in nodes:
+        world.resolver.watch(node)
+
+    await nursery.start(world.resolver.run)
+    await settled()
+
+    assert set(nodes) == {address for address, _, _ in world.told}
+    assert 2 * len(nodes) / LOOKS_AT_ONCE <= trio.current_time() <= len(nodes) / 10
+    assert LOOKS_AT_ONCE == world.kernel.most_asked
 
 
 async def test_a_new_mac_is_told_without_asking_anybody(running, autojump_clock):
@@ -561,12 +590,13 @@ async def test_the_resolver_closes_its_stream_when_cancelled(world, autojump_clo
 
 async def test_a_full_array_leaves_a_node_unresolved_and_says_so(world, nursery, autojump_clock):
     world.hops = world.resolver._next_hops = NextHopTable(2)
-    for last, address in ((2, NODE), (3, OTHER)):
-        world.kernel.alive[address] = f"02:00:00:00:00:{last:02x}"
-        world.resolver.watch(address)
+    world.kernel.alive = {NODE: MAC, OTHER: NEW_MAC}
 
     with capture_logs() as logs:
+        world.resolver.watch(NODE)
         await nursery.start(world.resolver.run)
+        await settled()
+        world.resolver.watch(OTHER)
         await settled()
 
     assert [(NODE, True), (OTHER, False)] == [(a, h is not None) for a, h, _ in world.told]
