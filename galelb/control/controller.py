@@ -205,6 +205,7 @@ class Controller:
                 await trio.to_thread.run_sync(self._write_services, ready)
                 self.tables.release_replaced(trio.current_time())
             await self.tables.update(service_id, service, targets[service_id], now.numbers)
+            await trio.lowlevel.checkpoint()  # let others run: there may be hundreds of services
             ready[service_id] = service
 
     def _write_services(self, services: Mapping[int, Service]) -> None:

@@ -89,6 +89,8 @@ class TableKeeper:
         """By scheduler."""
         self._shares: dict[tuple[str, str], float] = {}
         """What moved from one table to another, until this plan is done."""
+        self._specs: dict[tuple[str, int], tuple[Sequence[tuple[str, float]], TableSpec]] = {}
+        """By scheduler and identity of the nodes, which are held so that it stays theirs."""
 
     def use(self, memory: mmap.mmap, elements: int, adopted: Mapping[str, int]) -> None:
         """Work on this gale_slots from now on; `adopted` are regions that hold live tables."""
@@ -127,8 +129,8 @@ class TableKeeper:
         Raises GaleError when gale_slots stays full.
         """
         old = self._current.get(service_id)
-        spec = self.settings.spec(service.scheduler, self._as_many_as_fit(service, nodes))
-        if old is not None and old.spec == spec:
+        spec = self._spec(service, nodes)
+        if old is not None and old.spec.digest == spec.digest:
             return False
         before = old or self._former.get(service_id)
         if spec.nodes:
@@ -143,10 +145,11 @@ class TableKeeper:
         await self._tell(service, before, self._current.get(service_id))
         return True
 
-    def _as_many_as_fit(
-        self, service: Service, nodes: Sequence[tuple[str, float]]
-    ) -> tuple[tuple[str, float], ...]:
-        """Return the nodes, sorted; a node without a slot must not cost the others theirs."""
+    def _spec(self, service: Service, nodes: Sequence[tuple[str, float]]) -> TableSpec:
+        """Return what decides a service's table; hundreds of services may give the same nodes.
+
+        A node without a slot must not cost the others theirs.
+        """
         if len(nodes) > self.settings.size:
             log.error(
                 "table_too_small",
@@ -154,7 +157,11 @@ class TableKeeper:
                 nodes=len(nodes),
                 table_size=self.settings.size,
             )
-        return tuple(sorted(nodes)[: self.settings.size])
+        key = (service.scheduler, id(nodes))
+        if key not in self._specs:
+            fitting = sorted(nodes)[: self.settings.size]
+            self._specs[key] = nodes, self.settings.spec(service.scheduler, fitting)
+        return self._specs[key][1]
 
     @property
     def crowded(self) -> bool:
@@ -180,6 +187,7 @@ class TableKeeper:
         self._former.clear()
         self.release_replaced(now)
         self._shares.clear()
+        self._specs.clear()
         live = {table.spec.digest for table in self._current.values()}
         self._built = {key: table for key, table in self._built.items() if key in live}
 

@@ -41,17 +41,19 @@ class TableSpec:
     scheduler: str
     """Its name and options, as text."""
 
+    digest: str = attrs.field(init=False, eq=False, repr=False)
+    """A short text that two specs share only if they are equal."""
+
+    @digest.default
+    def _make_digest(self) -> str:
+        parts = [self.scheduler, str(self.size), str(self.seed)]
+        parts += [f"{address}*{weight:.10g}" for address, weight in self.nodes]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
     @property
     def addresses(self) -> tuple[str, ...]:
         """The nodes' addresses; a slot of the built table is a position in here."""
         return tuple(address for address, _ in self.nodes)
-
-    @property
-    def digest(self) -> str:
-        """A short text that two specs share only if they are equal."""
-        parts = [self.scheduler, str(self.size), str(self.seed)]
-        parts += [f"{address}*{weight:.10g}" for address, weight in self.nodes]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def digest(table: Sequence[int], addresses: Sequence[str]) -> str:
