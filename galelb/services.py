@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from galelb.errors import ConfigError
@@ -11,7 +12,7 @@ from galelb.model import Interface, IPAddress, Protocol, Service
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
 
-__all__ = ["accepts", "resolve_services", "service_key"]
+__all__ = ["acceptor", "accepts", "resolve_services", "service_key"]
 
 DEFAULT_NAME = "default"
 
@@ -26,9 +27,17 @@ def accepts(service: Service, address: IPAddress, *, any_family: bool = False) -
 
     `any_family`: its forwarder reaches nodes of the other address family than the VIP's too.
     """
-    if service.nodes and address not in service.nodes:
-        return False
-    return any_family or address.version == service.vip.version
+    return acceptor(service, any_family=any_family)(address)
+
+
+def acceptor(service: Service, *, any_family: bool = False) -> Callable[[IPAddress], bool]:
+    """Return `accepts` for many nodes: a service may name thousands."""
+    named, version = frozenset(service.nodes), service.vip.version
+
+    def accepted(address: IPAddress) -> bool:
+        return (not named or address in named) and (any_family or address.version == version)
+
+    return accepted
 
 
 def resolve_services(config: BalancerConfig, public: Interface) -> tuple[Service, ...]:

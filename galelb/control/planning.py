@@ -10,7 +10,7 @@ from galelb.abi import NO_TABLE, NodeFlag
 from galelb.health.weights import coarse
 from galelb.model import IPAddress, NodeRecord, NodeState, Service, shared_weight
 from galelb.packing import address_words, network_port
-from galelb.services import accepts
+from galelb.services import acceptor
 
 __all__ = [
     "NO_NODE",
@@ -81,11 +81,12 @@ def eligible_nodes(
     Where the forwarder is not `stateful` every change of a table moves live connections, so slow
     starts take fewer and larger steps there.
     """
+    accepted = acceptor(service, any_family=any_family)
     found = [
         record
         for record in records
         if record.takes_new_flows
-        and accepts(service, record.node.address, any_family=any_family)
+        and accepted(record.node.address)
         and record.node.address not in unroutable
     ]
     shares = [_shares(record, stateful=stateful) for record in found]
