@@ -21,20 +21,19 @@ class Numbering:
         self._what = what
         self.limit = limit
         self._numbers: dict[str, int] = {}
+        self._taken: set[int] = set()
+        self._lowest = 1
+        """No number below this one is free."""
         for key, number in (known or {}).items():
             self._adopt(key, number)
 
     def _adopt(self, key: str, number: int) -> None:
-        if (
-            type(number) is not int
-            or not 1 <= number <= self.limit
-            or number in self._numbers.values()
-        ):
+        if type(number) is not int or not 1 <= number <= self.limit or number in self._taken:
             raise GaleError(
                 f"saved state is damaged: {self._what} {key} has number {number}; "
                 "remove the instance with `galelb detach` and start again"
             )
-        self._numbers[key] = number
+        self._take(key, number)
 
     def number(self, key: str) -> int:
         """Return the number of `key`, allocating the lowest free one at first.
@@ -42,15 +41,19 @@ class Numbering:
         Raises GaleError when all numbers are taken.
         """
         if key not in self._numbers:
-            self._numbers[key] = self._lowest_free()
+            self._take(key, self._lowest_free())
         return self._numbers[key]
 
     def _lowest_free(self) -> int:
-        taken = set(self._numbers.values())
-        free = next((n for n in range(1, self.limit + 1) if n not in taken), None)
-        if free is None:
+        while self._lowest in self._taken:
+            self._lowest += 1
+        if self._lowest > self.limit:
             raise GaleError(f"more than {self.limit} {self._what}s; remove some that are not used")
-        return free
+        return self._lowest
+
+    def _take(self, key: str, number: int) -> None:
+        self._numbers[key] = number
+        self._taken.add(number)
 
     @property
     def spare(self) -> int:
@@ -64,7 +67,10 @@ class Numbering:
     def release(self, keys: Iterable[str]) -> None:
         """Forget keys whose numbers nothing holds any more."""
         for key in keys:
-            self._numbers.pop(key, None)
+            number = self._numbers.pop(key, None)
+            if number is not None:
+                self._taken.discard(number)
+                self._lowest = min(self._lowest, number)
 
     def known(self) -> dict[str, int]:
         """Return all numbers by key, to be persisted."""

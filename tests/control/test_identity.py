@@ -27,6 +27,13 @@ def test_a_released_number_is_given_again():
     assert numbering.number("c") == 1
 
 
+def test_released_numbers_are_given_from_the_lowest_one_on():
+    numbering = Numbering("node", 5, {"a": 1, "b": 2, "c": 3, "d": 4})
+    numbering.release(["d", "b"])
+
+    assert [2, 4, 5] == [numbering.number(key) for key in "xyz"]
+
+
 def test_too_many_keys_are_refused_with_a_limit_in_the_message():
     numbering = Numbering("node", 1, {"a": 1})
 
