@@ -14,7 +14,7 @@ from galelb_plugins.l4_nat.sweep import current_tick
 from galelb.forwarder import BpfMap, DataPath, ForwardingView
 from galelb.model import Flow, IPAddress
 
-__all__ = ["FlowReader", "slice_is_idle", "state_name"]
+__all__ = ["FlowReader", "IdleSlices", "state_name"]
 
 AGES = 1 << 16
 
@@ -34,15 +34,30 @@ def state_name(forward: int, back: int) -> str:
     return "established" if forward & SEEN else "syn_received"
 
 
-def slice_is_idle(part: Slice, version: int, maps: Mapping[str, BpfMap]) -> bool:
-    """Whether no flow and no quarantined port needs a slice; reads the tables, so blocks."""
-    if part.count and f"l4_nat_ports{version}" in maps:
-        ports = EntryTable(maps[f"l4_nat_ports{version}"], version)
-        return not any(ports.words(part.base, part.count))
-    if f"l4_nat_flows{version}" not in maps:
-        return True
-    flows = EntryTable(maps[f"l4_nat_flows{version}"], version)
-    return all(entry.first != part.id for _, entry in flows.used())
+class IdleSlices:
+    """Says of slices of one family whether no flow and no quarantined port needs them.
+
+    It maps tables when it is first asked, which takes a millisecond; use one for a whole plan.
+    """
+
+    def __init__(self, version: int, maps: Mapping[str, BpfMap]) -> None:
+        self._version = version
+        self._maps = maps
+        self._tables: dict[str, EntryTable] = {}
+
+    def __call__(self, part: Slice) -> bool:
+        """Return whether nothing needs a slice; reads the tables, so it blocks."""
+        ports = self._table("ports")
+        if part.count and ports is not None:
+            return not any(ports.words(part.base, part.count))
+        flows = self._table("flows")
+        return flows is None or all(entry.first != part.id for _, entry in flows.used())
+
+    def _table(self, kind: str) -> EntryTable | None:
+        name = f"l4_nat_{kind}{self._version}"
+        if name not in self._tables and name in self._maps:
+            self._tables[name] = EntryTable(self._maps[name], self._version)
+        return self._tables.get(name)
 
 
 class FlowReader:

@@ -18,7 +18,7 @@ from galelb_plugins.l4_nat.codec import (
     source_from_leaf,
     source_to_leaf,
 )
-from galelb_plugins.l4_nat.flows import slice_is_idle
+from galelb_plugins.l4_nat.flows import IdleSlices
 from galelb_plugins.l4_nat.layout import FAMILIES, Layout, family_sources, layout
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.release import give_up_slice
@@ -27,7 +27,7 @@ from galelb_plugins.l4_nat.sources import number_sources
 
 from galelb.forwarder import BpfMap, ForwardingView, MapContent, PlannedNode
 from galelb.model import IPAddress, Service
-from galelb.services import accepts
+from galelb.services import acceptor
 
 __all__ = ["Planner"]
 
@@ -84,7 +84,7 @@ class Planner:
             {key: part for key, part in held.items() if key.node.version == version},
             sizes.shapes[version],
             reusable=self._unwanted,
-            idle=lambda part: slice_is_idle(part, version, maps),
+            idle=IdleSlices(version, maps),
         )
 
     def _wanted(
@@ -157,11 +157,19 @@ def _wanted_slice(
 
 
 def _pairs(view: ForwardingView, version: int) -> Iterator[tuple[Service, PlannedNode]]:
+    """Iterate over the ways to nodes, with a service for each.
+
+    Hundreds of services may have the same port at thousands of nodes.
+    """
+    ways: dict[tuple[Any, ...], Service] = {}
     for _, service in sorted(view.services.items()):
-        if service.vip.version != version:
-            continue
-        for _, node in sorted(view.nodes.items()):
-            if accepts(service, node.address):
+        if service.vip.version == version:
+            ways.setdefault((service.target_port, service.protocol, service.nodes), service)
+    nodes = [node for _, node in sorted(view.nodes.items())]
+    for service in ways.values():
+        accepted = acceptor(service)
+        for node in nodes:
+            if accepted(node.address):
                 yield service, node
 
 

@@ -13,7 +13,7 @@ from galelb_plugins.l4_nat.codec import (
     slice_key_to_struct,
 )
 from galelb_plugins.l4_nat.entries import EntryTable
-from galelb_plugins.l4_nat.flows import slice_is_idle
+from galelb_plugins.l4_nat.flows import IdleSlices
 from galelb_plugins.l4_nat.layout import FAMILIES
 from galelb_plugins.l4_nat.slices import Slice, SliceKey
 
@@ -33,10 +33,11 @@ def release_nodes(
         key = slice_key_from_struct(struct)
         if key.node in wanted:
             held[key.node].append((key, slice_from_leaf(leaf)))
+    idle = {version: IdleSlices(version, maps) for version in FAMILIES}
     released = tuple(
         address
         for address in addresses
-        if all(slice_is_idle(part, address.version, maps) for _, part in held[address])
+        if all(idle[address.version](part) for _, part in held[address])
     )
     for address in released:
         for key, part in held[address]:

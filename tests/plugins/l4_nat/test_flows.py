@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from galelb_plugins.l4_nat import sweep as sweeping
 from galelb_plugins.l4_nat.entries import FIN, RST, SEEN, TCP
-from galelb_plugins.l4_nat.flows import FlowReader, slice_is_idle, state_name
+from galelb_plugins.l4_nat.flows import FlowReader, IdleSlices, state_name
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
 from galelb_plugins.l4_nat.slices import Slice
@@ -137,17 +137,17 @@ def test_ages_wrap_around(lab) -> None:
 
 def test_a_slice_is_idle_when_all_its_slots_are_free(lab) -> None:
     part = Slice(id=1, base=0, first_port=2000, count=100, node=1, source_index=0)
-    before = slice_is_idle(part, 4, lab.maps)
+    before = IdleSlices(4, lab.maps)(part)
     put4(lab.maps["l4_nat_ports4"], 99, "203.0.113.9", 1, 1, word(1, 0, TCP, TICK))
 
     assert before
-    assert not slice_is_idle(part, 4, lab.maps)
+    assert not IdleSlices(4, lab.maps)(part)
 
 
 def test_a_slice_without_ports_is_idle_when_no_entry_names_it(lab) -> None:
     part = Slice(id=3, base=0, first_port=0, count=0, node=1, source_index=255)
-    before = slice_is_idle(part, 4, lab.maps)
+    before = IdleSlices(4, lab.maps)(part)
     put4(lab.maps["l4_nat_flows4"], 1000, "203.0.113.9", 1, 1, word(3, 1, TCP, TICK))
 
     assert before
-    assert not slice_is_idle(part, 4, lab.maps)
+    assert not IdleSlices(4, lab.maps)(part)

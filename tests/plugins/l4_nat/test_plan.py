@@ -10,6 +10,7 @@ from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
 
 from galelb.model import Protocol
+from galelb.testing.fake_maps import FakeMap
 
 NODES = ["10.0.0.11", "10.0.0.12", "fd00::11"]
 
@@ -181,3 +182,20 @@ def test_flags_of_others_in_the_settings_stay(machine) -> None:
     content = Planner(options()).plan(view, maps)
 
     assert 1 == content["l4_nat_settings"][0][1]["flags"]
+
+
+def test_tables_are_mapped_once_for_all_new_slices(machine, monkeypatch) -> None:
+    view, maps = setup(machine, options())
+    mapped: list[str] = []
+    mmap = FakeMap.mmap
+
+    def noted(self: FakeMap) -> object:
+        mapped.append(self.name)
+        return mmap(self)
+
+    monkeypatch.setattr(FakeMap, "mmap", noted)
+
+    content = Planner(options()).plan(view, maps)
+
+    assert len(content["l4_nat_slices"]) > 1
+    assert ["l4_nat_ports4"] == mapped
