@@ -10,6 +10,7 @@ import sys
 import click
 
 BENCHMARKS = {
+    "forward": "bench.forward",
     "health": "bench.health",
     "packet": "bench.packet",
 }
