@@ -10,8 +10,10 @@ import sys
 import click
 
 BENCHMARKS = {
+    "control": "bench.control",
     "forward": "bench.forward",
     "health": "bench.health",
+    "http": "bench.http",
     "packet": "bench.packet",
 }
 """Name -> module with `run() -> dict` and `describe(result) -> str`."""
