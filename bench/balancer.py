@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import trio
 
 from bench.machine import RefusedError
+from bench.processes import Process, running
 from galelb.bpf.bpffs import remove_bpffs
 from galelb.datapath.sandbox import NsThread
 from galelb.lab.balancer_api import nodes_in_use
@@ -25,7 +25,6 @@ __all__ = ["balancer", "config_text"]
 
 _NAME = "bench"
 _READY_S = 60.0
-_STOP_S = 20.0
 
 
 def config_text(
@@ -65,7 +64,7 @@ def config_text(
 
 
 @contextlib.contextmanager
-def balancer(net: NsThread, text: str, nodes: int) -> Iterator[subprocess.Popen[bytes]]:
+def balancer(net: NsThread, text: str, nodes: int) -> Iterator[Process]:
     """Run a balancer with this lb.toml until the block ends; it uses all nodes when it begins.
 
     Nothing of it stays. Raises RefusedError with what it logged when it does not get ready.
@@ -75,33 +74,15 @@ def balancer(net: NsThread, text: str, nodes: int) -> Iterator[subprocess.Popen[
         config, log = directory / "lb.toml", directory / "log"
         config.write_text(f'[instance]\nname = "{_NAME}"\nrun_dir = "{directory}"\n{text}')
         command = [sys.executable, "-m", "galelb", "run", "--detach-on-exit"]
-        with log.open("wb") as output:
-            process: subprocess.Popen[bytes] = net.run(
-                lambda: subprocess.Popen(
-                    [*command, "--config", str(config)], stdout=output, stderr=output
-                )
-            )
-        try:
+        with running(net, [*command, "--config", str(config)], log) as process:
             _wait(process, directory, nodes, log)
             yield process
-        finally:
-            stop(process)
     finally:
         remove_bpffs(directory / _NAME / "bpf")
         shutil.rmtree(directory)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, and see that it does."""
-    process.terminate()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], directory: Path, nodes: int, log: Path) -> None:
+def _wait(process: Process, directory: Path, nodes: int, log: Path) -> None:
     end = time.monotonic() + _READY_S
     host = Host(name=_NAME, role=Role.BALANCER, namespace="", links=(), directory=directory)
     while time.monotonic() < end and process.poll() is None:

@@ -29,9 +29,10 @@ import attrs
 
 from bench.balancer import balancer, config_text
 from bench.figures import machine, spread
+from bench.flows import NODES, PORT, VIP, node_numbers
 from bench.machine import RefusedError, process_s, ratios
 from bench.nftables import nftables
-from bench.traffic import NODES, PORT, PRIVATE, PUBLIC, VIP, Load, Traffic, Wish, node_numbers
+from bench.traffic import PRIVATE, PUBLIC, Load, Traffic, Wish
 
 FLOWS = int(os.environ.get("GALELB_BENCH_FLOWS", "10000"))
 ROUNDS = int(os.environ.get("GALELB_BENCH_ROUNDS", "5"))

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from bench.figures import spread
 __all__ = ["RefusedError", "busy_s", "interrupts_s", "process_s", "ratios", "softirq_thread"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_KERNEL_THREADS = 2
 _IRQ_TIME = "CONFIG_IRQ_TIME_ACCOUNTING=y"
 
 
@@ -24,9 +26,35 @@ class RefusedError(click.ClickException):
 
 
 def busy_s() -> float:
-    """Return for how long the CPUs of this machine have been busy, interrupts included."""
+    """Return the CPU time of this machine, but for processes that are none of ours.
+
+    Of use is only how it grows. What the kernel does by itself, in interrupts and threads, is in
+    it; so are processes that ended without their parent taking notice.
+    """
     user, nice, system, _idle, _iowait, irq, softirq = _cpu_ticks("cpu")
-    return (user + nice + system + irq + softirq) / _TICKS_PER_S
+    return (user + nice + system + irq + softirq - _ticks_of_others()) / _TICKS_PER_S
+
+
+def _ticks_of_others() -> int:
+    """Return the ticks of all processes but our own, of their ended children too."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid] = int(fields[1])
+            ticks[pid] = sum(map(int, fields[11:15]))
+    ours = {os.getpid(), _KERNEL_THREADS}
+    return sum(count for pid, count in ticks.items() if not ours & _ancestry(pid, parents))
+
+
+def _ancestry(pid: int, parents: Mapping[int, int]) -> set[int]:
+    """Return a process and those that it descends from."""
+    found = set()
+    while pid and pid not in found:
+        found.add(pid)
+        pid = parents.get(pid, 0)
+    return found
 
 
 def interrupts_s(cpu: int) -> float:

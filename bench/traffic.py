@@ -10,16 +10,31 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
-from ipaddress import IPv4Address, ip_address
 from pathlib import Path
-from typing import Any
 
 import attrs
 
+from bench.flows import (
+    BALANCER,
+    CLIENT_MAC,
+    CLIENTS,
+    GATEWAY,
+    NODE_NETWORK,
+    NODES,
+    PORT,
+    PRIVATE_MAC,
+    PUBLIC_MAC,
+    SIZE,
+    VIP,
+    flow_of,
+    frame_of,
+    mac,
+    node_numbers,
+    raw,
+)
 from bench.live import send
 from bench.machine import RefusedError, interrupts_s, process_s, softirq_thread
 from galelb.bpf import syscalls
@@ -29,35 +44,17 @@ from galelb.bpf.compose import Part, compose
 from galelb.bpf.maps import PinnedMap, close_maps, open_maps
 from galelb.datapath.sandbox import NsThread, Sandbox
 from galelb.model import XdpMode
-from galelb.testing.packets import frame
 
-__all__ = [
-    "BALANCER",
-    "NODES",
-    "PORT",
-    "PRIVATE",
-    "PUBLIC",
-    "VIP",
-    "Load",
-    "Traffic",
-    "Wish",
-    "node_numbers",
-]
+__all__ = ["PRIVATE", "PUBLIC", "Load", "Traffic", "Wish"]
 
-PUBLIC, PRIVATE, BALANCER = "pub0", "prv0", "10.0.0.1"
-NODES = tuple(str(ip_address("10.0.0.11") + number) for number in range(10))
-VIP, PORT = "203.0.113.10", 80
-_NODE_NETWORK = "10.0.0.0"
-_GATEWAY, _CLIENTS = "203.0.113.2", "100.64.0.0"
-_CLIENT_PORTS = 16384
-_CLIENT_MAC, _PUBLIC_MAC, _PRIVATE_MAC = (f"02:00:00:00:00:{end}" for end in ("c1", "1b", "1c"))
+PUBLIC, PRIVATE = "pub0", "prv0"
 _PROGRAMS = ("generate", "sink", "client", "redirect")
 _ENDS = {"gen0": "client", "sink0": "sink"}
-_SIZE, _PAYLOAD = 60, 18
 _SEED = 0x9E3779B97F4A7C15
 _CHUNK = 1 << 15
 _QUIET = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
-_SETTLE_S = 5.0
+_SETTLE_S = 0.5
+_PROVEN_AT_ONCE = 128  # fits into the queue of a veth, whoever empties it when
 
 
 @attrs.frozen(kw_only=True)
@@ -87,7 +84,6 @@ class Traffic:
     def __init__(self, flows: int) -> None:
         self.flows = flows
         self.balancer: NsThread
-        self._in_turn = True
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Traffic:
@@ -109,17 +105,17 @@ class Traffic:
         for net in (self.balancer, self._clients, self._nodes):
             _sysctl(net, _QUIET)
         _sysctl(self.balancer, {"net.ipv4.ip_forward": 1})
-        self._gen, _ = self._link(sandbox, self._clients, "gen0", _CLIENT_MAC, PUBLIC, _PUBLIC_MAC)
-        self._link(sandbox, self._nodes, "sink0", "02:00:00:00:00:fe", PRIVATE, _PRIVATE_MAC)
+        self._gen, _ = self._link(sandbox, self._clients, "gen0", CLIENT_MAC, PUBLIC, PUBLIC_MAC)
+        self._link(sandbox, self._nodes, "sink0", "02:00:00:00:00:fe", PRIVATE, PRIVATE_MAC)
         self._out = self.balancer.run(socket.if_nametoindex, PRIVATE)
         ip = self.balancer.command
         ip("ip", "address", "add", f"{VIP}/24", "dev", PUBLIC)
         ip("ip", "address", "add", f"{BALANCER}/24", "dev", PRIVATE)
-        ip("ip", "route", "add", f"{_CLIENTS}/10", "via", _GATEWAY)
-        neighbours = [(_GATEWAY, _CLIENT_MAC, PUBLIC)]
-        neighbours += [(node, _mac(node), PRIVATE) for node in NODES]
-        for address, mac, device in neighbours:
-            ip("ip", "neigh", "add", address, "lladdr", mac, "dev", device, "nud", "permanent")
+        ip("ip", "route", "add", f"{CLIENTS}/10", "via", GATEWAY)
+        neighbours = [(GATEWAY, CLIENT_MAC, PUBLIC)]
+        neighbours += [(node, mac(node), PRIVATE) for node in NODES]
+        for address, link, device in neighbours:
+            ip("ip", "neigh", "add", address, "lladdr", link, "dev", device, "nud", "permanent")
 
     @staticmethod
     def _link(
@@ -136,7 +132,7 @@ class Traffic:
     def _load(self, pins: Path, stack: contextlib.ExitStack) -> None:
         names = {f"gale_bench_{name}": "xdp" for name in _PROGRAMS}
         defines: dict[str, int | str] = {
-            "BENCH_LEN": _SIZE,
+            "BENCH_LEN": SIZE,
             "BENCH_FLOWS": self.flows,
             "BENCH_OUT": self._out,
         }
@@ -149,8 +145,8 @@ class Traffic:
         stack.callback(close_maps, self._maps)
         self._program = syscalls.obj_get(self._pins["gale_bench_generate"])
         stack.callback(os.close, self._program)
-        self._map("frames").set(0, {"data": _frame(0)})
-        self._map("flows").update((number, _flow(number)) for number in range(self.flows))
+        self._map("frames").set(0, {"data": frame_of(0)})
+        self._map("flows").update((number, flow_of(number)) for number in range(self.flows))
         for net, device in ((self._clients, "gen0"), (self._nodes, "sink0")):
             net.run(self._attach, device, _ENDS[device])
 
@@ -181,8 +177,12 @@ class Traffic:
             self._wish(wish, thorough=True)
             self._map("seen").update((number, 0) for number in range(self.flows))
             before, answers = self.arrived(), self._answers()
-            self._send(self.flows, in_turn=True)
-            self._settle(before, self.flows)
+            self._draw(in_turn=True)
+            for sent in range(0, self.flows, _PROVEN_AT_ONCE):
+                piece = min(_PROVEN_AT_ONCE, self.flows - sent)
+                self._send(piece)
+                if not self._settle(before, sent + piece):
+                    break
             verify(before, self.arrived(), self.flows)
             self._check_flows(wish, answers)
 
@@ -199,6 +199,7 @@ class Traffic:
     def load(self, wish: Wish, seconds: float) -> Load:
         """Send for some time."""
         self._wish(attrs.evolve(wish, echo=False), thorough=False)
+        self._draw(in_turn=False)
         before, sent, used = self.arrived(), 0, self._used_s()
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -216,29 +217,31 @@ class Traffic:
 
     def _wish(self, wish: Wish, *, thorough: bool) -> None:
         leaf = {
-            "network": _raw(_NODE_NETWORK),
-            "vip": _raw(VIP),
+            "network": raw(NODE_NETWORK),
+            "vip": raw(VIP),
             "port": socket.htons(PORT),
             "thorough": int(thorough),
         }
         self._map("wishes").set(0, leaf | {k: int(v) for k, v in attrs.asdict(wish).items()})
 
-    def _send(self, packets: int, *, in_turn: bool = False) -> None:
-        if in_turn or self._in_turn:
-            self._map("states").set(0, {"random": _SEED, "turn": 0, "in_turn": int(in_turn)})
-            self._in_turn = in_turn
-        self._clients.run(send, self._program, self._gen, _SIZE, packets)
+    def _draw(self, *, in_turn: bool) -> None:
+        """Let flows come one after the other, or at random."""
+        state = {"random": _SEED, "turn": 0, "in_turn": int(in_turn)}
+        self._map("states").set(0, state)
 
-    def _settle(self, before: Mapping[int, int], packets: int) -> None:
-        """Wait until all have arrived, or no more do."""
-        end = time.monotonic() + _SETTLE_S
-        last = -1
-        while time.monotonic() < end:
-            now = sum(subtract(self.arrived(), before).values())
-            if now >= packets or now == last:
-                return
-            last = now
-            time.sleep(0.05)
+    def _send(self, packets: int) -> None:
+        self._clients.run(send, self._program, self._gen, SIZE, packets)
+
+    def _settle(self, before: Mapping[int, int], packets: int) -> bool:
+        """Wait until all have arrived, or no more do; return whether all have."""
+        last, quiet_until = -1, 0.0
+        while (now := sum(subtract(self.arrived(), before).values())) < packets:
+            if now != last:
+                last, quiet_until = now, time.monotonic() + _SETTLE_S
+            elif time.monotonic() > quiet_until:
+                return False
+            time.sleep(0.002)
+        return True
 
     def arrived(self) -> dict[int, int]:
         """Return packets by the last byte of the node's address; 0 = not as wished."""
@@ -266,50 +269,6 @@ def subtract(after: Mapping[int, int], before: Mapping[int, int]) -> dict[int, i
     """Return by how much counters grew, those that did."""
     grown = {key: count - before.get(key, 0) for key, count in after.items()}
     return {key: count for key, count in grown.items() if count}
-
-
-def node_numbers() -> set[int]:
-    """Return the last bytes of the nodes' addresses."""
-    return {IPv4Address(node).packed[3] for node in NODES}
-
-
-def _mac(node: str) -> str:
-    return f"02:00:00:00:00:{IPv4Address(node).packed[3]:02x}"
-
-
-def _raw(address: str) -> int:
-    """Return an address as the number that C has of it in network order."""
-    return int.from_bytes(IPv4Address(address).packed, "little")
-
-
-def _frame(number: int) -> bytes:
-    """Return the frame of a flow, checksums and all."""
-    address = IPv4Address(_CLIENTS) + number // _CLIENT_PORTS
-    return frame(
-        str(address),
-        VIP,
-        1024 + number % _CLIENT_PORTS,
-        PORT,
-        protocol="udp",
-        payload=struct.pack("<I", number).ljust(_PAYLOAD, b"x"),
-        src_mac=_CLIENT_MAC,
-        dst_mac=_PUBLIC_MAC,
-    )
-
-
-def _flow(number: int) -> dict[str, Any]:
-    """Return what traffic.bpf.c writes into the frame for a flow; scapy computed the sums."""
-    made = _frame(number)
-    ip_check, saddr = struct.unpack_from("<HI", made, 24)
-    (sport,) = struct.unpack_from("<H", made, 34)
-    udp_check, low, high = struct.unpack_from("<HHH", made, 40)
-    return {
-        "saddr": saddr,
-        "sport": sport,
-        "ip_check": ip_check,
-        "udp_check": udp_check,
-        "number": [low, high],
-    }
 
 
 def _sysctl(net: NsThread, values: Mapping[str, int]) -> None:
