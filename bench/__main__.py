@@ -15,6 +15,7 @@ BENCHMARKS = {
     "health": "bench.health",
     "http": "bench.http",
     "packet": "bench.packet",
+    "scale": "bench.scale",
 }
 """Name -> module with `run() -> dict` and `describe(result) -> str`."""
 

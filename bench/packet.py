@@ -11,8 +11,6 @@ the program's own counters say that its packets were forwarded.
 from __future__ import annotations
 
 import os
-import platform
-import statistics
 import struct
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
@@ -20,14 +18,15 @@ from typing import Any
 
 import attrs
 
+from bench.figures import machine, spread
 from bench.wrapper import Flow, Timing, Wrapper
 from galelb.abi import Reason
 from galelb.datapath.sandbox import Sandbox
 from galelb.model import Protocol, Service
 from galelb.plugins import Plugins
 from galelb.testing.packets import frame
-from galelb.testing.runner import PacketRunner
-from galelb.testing.world import build_world
+from galelb.testing.runner import TABLE_SIZE, PacketRunner
+from galelb.testing.world import TestNode, World, build_world
 
 PACKETS = int(os.environ.get("GALELB_BENCH_PACKETS", "1000000"))
 ROUNDS = int(os.environ.get("GALELB_BENCH_ROUNDS", "7"))
@@ -37,6 +36,7 @@ _NODES = 10
 _VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 _CLIENTS = {4: "100.64.0.0", 6: "2001:db8:9::6440:0"}
 _SOURCES = {4: "10.0.0.201", 6: "fd00::201"}
+_FIRST_NODE = "10.1.0.11"
 _PAYLOAD = b"x" * 6
 _PORT = 80
 
@@ -49,6 +49,8 @@ class Case:
     version: int = 4
     flows: int = 1
     services: int = 1
+    nodes: int = 10
+    table_size: int = TABLE_SIZE
     options: Mapping[str, Any] = attrs.Factory(dict)
     answers: bool = False
     """Packets of nodes to clients instead of the other way."""
@@ -58,8 +60,9 @@ class Case:
         """One line for people."""
         way = " back" if self.answers else ""
         encap = f" {self.options['encap']}" if "encap" in self.options else ""
-        services = f", {self.services} services" if self.services > 1 else ""
-        return f"{self.forwarder}{encap}{way} IPv{self.version}, {self.flows:,} flows{services}"
+        more = f", {self.services} services" if self.services > 1 else ""
+        more += f", {self.nodes:,} nodes" if self.nodes != _NODES else ""
+        return f"{self.forwarder}{encap}{way} IPv{self.version}, {self.flows:,} flows{more}"
 
 
 def cases() -> list[Case]:
@@ -81,7 +84,7 @@ def cases() -> list[Case]:
             forwarder="l4_nat",
             version=version,
             flows=flows,
-            options=_room(version, flows),
+            options=room(version, flows),
             answers=answers,
         )
         for version in (4, 6)
@@ -91,7 +94,7 @@ def cases() -> list[Case]:
     return [*found, Case(forwarder="l2_bridge", services=SERVICES[-1])]
 
 
-def _room(version: int, flows: int) -> dict[str, Any]:
+def room(version: int, flows: int) -> dict[str, Any]:
     """Return options of l4_nat for so many flows: each source has 31,000 ports on every node."""
     sources = tuple(ip_address(_SOURCES[version]) + number for number in range(4))
     return {
@@ -104,14 +107,10 @@ def run() -> dict[str, Any]:
     """Measure every case."""
     plugins = Plugins.discover()
     return {
-        "machine": {
-            "kernel": platform.release(),
-            "cpus": os.cpu_count(),
-            "model": _cpu_model(),
-        },
+        "machine": machine(),
         "packets_per_round": PACKETS,
         "rounds": ROUNDS,
-        "cases": [_measure(case, plugins) for case in cases()],
+        "cases": [measure(case, plugins) for case in cases()],
     }
 
 
@@ -127,20 +126,34 @@ def describe(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cpu_model() -> str:
-    with open("/proc/cpuinfo") as file:  # noqa: PTH123 - a line of it
-        lines = (line.split(":", 1) for line in file if line.startswith("model name"))
-        return next((value.strip() for _, value in lines), "")
-
-
-def _measure(case: Case, plugins: Plugins) -> dict[str, Any]:
+def measure(case: Case, plugins: Plugins) -> dict[str, Any]:
+    """Return a case with its nanoseconds per packet, the floor's, and their ratios."""
     kind = plugins.forwarder(case.forwarder)
     with Sandbox() as sandbox:
-        world = build_world(sandbox, nodes=_NODES)
-        runner = PacketRunner(sandbox, world, _services(case), kind(kind.Options(**case.options)))
-        with runner:
+        forwarder = kind(kind.Options(**case.options))
+        world = _world(case, sandbox)
+        services = _services(case)
+        with PacketRunner(
+            sandbox, world, services, forwarder, table_size=case.table_size
+        ) as runner:
             timings = _time(case, sandbox, runner)
     return {"case": case.name, **attrs.asdict(case), **_figures(timings)}
+
+
+def _world(case: Case, sandbox: Sandbox) -> World:
+    """Return the network; more nodes than it has room for are IPv4 ones that are only told of."""
+    if case.nodes <= _NODES:
+        return build_world(sandbox, nodes=case.nodes)
+    first = ip_address(_FIRST_NODE)
+    nodes = [
+        TestNode(
+            index=number + 1,
+            address=first + number,
+            mac=f"02:00:00:01:{number >> 8:02x}:{number & 255:02x}",
+        )
+        for number in range(case.nodes)
+    ]
+    return attrs.evolve(build_world(sandbox, nodes=1), nodes=tuple(nodes))
 
 
 def _services(case: Case) -> list[Service]:
@@ -248,13 +261,9 @@ def _counted(runner: PacketRunner, reason: Reason) -> int:
 
 
 def _figures(timings: Sequence[Timing]) -> dict[str, Any]:
-    ratios = [one.program / one.floor for one in timings]
     return {
-        "ns": _spread([one.program for one in timings]),
-        "floor_ns": _spread([one.floor for one in timings]),
-        "ratio": {name: round(value, 2) for name, value in _spread(ratios).items()},
+        "ns": spread([one.program for one in timings]),
+        "floor_ns": spread([one.floor for one in timings]),
+        "beyond_floor_ns": spread([one.program - one.floor for one in timings]),
+        "ratio": spread([one.program / one.floor for one in timings], 2),
     }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
