@@ -83,19 +83,6 @@ static __always_inline u32 gale_trace_random(void)
 
 #define bpf_redirect(ifindex, flags)	gale_trace_redirect(ifindex, flags)
 #define bpf_get_prandom_u32()		gale_trace_random()
-#else
-static __always_inline void gale_trace_note(u32 what, u32 a, u32 b, u32 c, u32 d, u32 e)
-{
-}
-
-static __always_inline void gale_trace_parsed(struct gale_packet *p, int result)
-{
-}
-
-static __always_inline void gale_trace_hop(struct gale_next_hop *hop)
-{
-}
-#endif
 
 /* The lookup table was asked: node 0 = it names none, or the service has none. */
 static __always_inline void gale_trace_slot(u32 hash, u32 slot, u32 table, u32 node)
@@ -113,5 +100,16 @@ static __always_inline void gale_trace_step(u32 what, u32 value)
 {
 	gale_trace_note(what, value, 0, 0, 0, 0);
 }
+
+#else	/* no code at all: even an empty function or loop can change what clang makes of the rest */
+
+#define gale_trace_note(what, a, b, c, d, e)
+#define gale_trace_parsed(p, result)
+#define gale_trace_hop(hop)
+#define gale_trace_slot(hash, slot, table, node)
+#define gale_trace_exit(verdict, reason, service, node)
+#define gale_trace_step(what, value)
+
+#endif
 
 #endif

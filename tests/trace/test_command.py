@@ -165,10 +165,10 @@ def test_no_node_is_a_reason(tracing):
 
 def test_nodes_that_a_forwarder_refuses_are_told(tracing):
     tracing.configure(WEB + "[plugins.l4_nat]\nmax_slices = 2\n")
-    tracing.run([SYN], *(f"--node=10.0.0.{n}" for n in range(11, 31)))
+    tracing.run([SYN], *(f"--node=10.0.0.{n}" for n in range(11, 61)))
     notes = [line for line in tracing.out.splitlines() if line.startswith("# ")]
 
-    assert "# and 10 more nodes" in notes
+    assert "# and 40 more nodes" in notes
     assert "# refused by l4_nat: no port slice is left for 10.0.0." in "\n".join(notes)
     assert "# and 8 more refusals" == notes[-1]
     assert "" == tracing.err
