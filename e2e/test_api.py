@@ -65,12 +65,18 @@ class Follower:
 
     async def first(self, name: str, **facts: object) -> dict[str, Any]:
         """Wait for an event with these facts and return it."""
-        with trio.fail_after(60):
+        with trio.move_on_after(60):
             while True:
                 for event in list(self.events):
                     if event["event"] == name and facts.items() <= event.items():
                         return event
                 await trio.sleep(0.05)
+        raise AssertionError(f"no {name} with {facts} among {self.events}")
+
+
+async def follow(follower: Follower) -> None:
+    """Run it; where the test fails meanwhile, its thread is left to the balancer's end."""
+    await trio.to_thread.run_sync(follower.run, abandon_on_cancel=True)
 
 
 async def test_a_balancer_tells_what_it_does() -> None:
@@ -80,7 +86,7 @@ async def test_a_balancer_tells_what_it_does() -> None:
         balancer, node = plan.host("lb1"), plan.host("node1")
         follower = Follower(balancer)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, follower.run)
+            nursery.start_soon(follow, follower)
             while not follower.connected:
                 await trio.sleep(0.05)
             job = Requests(targets=(Target(vip.address, vip.port),), count=REQUESTS)
