@@ -101,8 +101,7 @@ def _plan_lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _start_lines(result: Mapping[str, Any]) -> Iterator[str]:
     for one in result["starts"]:
-        memory = one["memory_mb"]
-        yield f"  galelb run, {one['forwarder']}, {one['nodes']} nodes: {memory['most']:g} MB"
+        yield f"  galelb run, {one['forwarder']}, {one['nodes']} nodes: {_memory(one['memory_mb'])}"
         yield line("    start to first packet, never compiled before", one["cold_ms"], "ms")
         yield line("    start to first packet, compiled before", one["known_ms"], "ms")
         yield line("    start to ready, compiled before", one["known_ready_ms"], "ms")
@@ -114,11 +113,16 @@ def _large_lines(result: Mapping[str, Any]) -> Iterator[str]:
     for one in result["large"]:
         yield (
             f"  galelb run, {one['forwarder']}, {one['nodes']:,} nodes, {one['services']} services:"
-            f" {one['memory_mb']['most']:g} MB ({one['memory_of_one_node_mb']['most']:g} MB with"
-            " one node)"
+            f" {_memory(one['memory_mb'])}"
         )
+        yield f"    with one node before: {_memory(one['memory_of_one_node_mb'])}"
         yield (
             f"    all nodes join at once and are asked for their MACs: {one['joined_s']:g} s,"
             f" event-loop lag up to {one['lag_ms']:g} ms"
         )
         yield line("    a node gets another weight", one["change_ms"], "ms")
+
+
+def _memory(values: Mapping[str, float]) -> str:
+    """Return memory in words: pages of maps count, but are not the process's own."""
+    return f"{values['most']:g} MB resident at most, {values['own']:g} MB of it its own"

@@ -144,13 +144,14 @@ class Daemon:
         self._reader.join()
 
     def memory(self) -> dict[str, float]:
-        """Return its resident memory in MB, now and at most."""
+        """Return its resident memory in MB, at most and now; `own` is without files and maps.
+
+        Pages of the kernel's maps that it has mapped count as resident.
+        """
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in text.splitlines())
-        return {
-            "now": round(int(fields["VmRSS"].split()[0]) / 1024, 1),
-            "most": round(int(fields["VmHWM"].split()[0]) / 1024, 1),
-        }
+        kinds = {"most": "VmHWM", "now": "VmRSS", "own": "RssAnon"}
+        return {kind: round(int(fields[one].split()[0]) / 1024, 1) for kind, one in kinds.items()}
 
     def client(self) -> ApiClient:
         """Return a client for its API."""

@@ -63,7 +63,7 @@ class Case:
     @property
     def name(self) -> str:
         """One line for people."""
-        each = "" if self.same else ", each without one node of its own"
+        each = "" if self.same else ", each with another half of the nodes"
         return f"{self.forwarder}, {self.nodes:,} nodes, {self.services} services{each}"
 
 
@@ -195,13 +195,14 @@ class _Plane:
             _refuse_unless(bool(flags & NodeFlag.DOWN) == (number in down), f"node {number}")
         size = self.tables.settings.size
         services = dict(maps["gale_services"].items())
-        firsts = {services[number]["table"] for number in self.generation.request.services}
-        _refuse_unless(len(firsts) == (1 if case.same else case.services), "number of tables")
-        for first in firsts:
+        firsts = set()
+        for number, service in self.generation.request.services.items():
+            first = services[number]["table"]
+            firsts.add(first)
             named = set(struct.unpack_from(f"={size}H", self.slots, first * 8))
-            missing = set(numbers.values()) - down - named
-            _refuse_unless(not named & down, "a table names a node that fell")
-            _refuse_unless(len(missing) <= (0 if case.same else 1), "a table lacks nodes")
+            wanted = {numbers[str(one)] for one in service.nodes} or set(numbers.values())
+            _refuse_unless(named == wanted - down, f"table of {service.name}")
+        _refuse_unless(len(firsts) == (1 if case.same else case.services), "number of tables")
 
 
 def _refuse_unless(right: bool, what: str) -> None:

@@ -88,7 +88,7 @@ def lb_toml(
     """Write a balancer's configuration; returns its path.
 
     `nodes` are static, with MAC addresses or to be asked for theirs. With `same` all of them
-    serve every service, else one of them is left out, another for each service.
+    serve every service, else half of them without one, another for each service.
     """
     lines = [
         f'[instance]\nrun_dir = "{folder}"',
@@ -103,7 +103,8 @@ def lb_toml(
             f"target_port = {PORT if forwarder == 'l4_nat' else PORT + number}"
         )
         if not same:
-            named = [str(node_address(one)) for one in range(nodes) if one != number]
+            half = nodes // 2
+            named = [str(node_address(one)) for one in range(half, nodes) if one != half + number]
             lines.append(f"nodes = {named!r}")
     for number in range(nodes):
         mac = f'\nmac = "{node_mac(number)}"' if macs else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SIZES = {"ROUNDS": "1", "CHANGES": "2", "NODES": "6", "SERVICES": "2", "FORWARDERS": "l2_bridge"}
+SIZES = {"ROUNDS": "1", "CHANGES": "2", "NODES": "12", "SERVICES": "2", "FORWARDERS": "l2_bridge"}
 
 
 @pytest.mark.netns
@@ -33,4 +33,4 @@ def test_the_benchmark_of_the_control_plane_reports_figures(tmp_path):
     (start,), (large,) = result["starts"], result["large"]
     assert 0 < start["cold_ms"]["min"]
     assert 0 == start["adopted_lost"]["max"]
-    assert (6, 2) == (large["nodes"], large["change_ms"]["count"])
+    assert (12, 2) == (large["nodes"], large["change_ms"]["count"])
