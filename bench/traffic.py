@@ -52,6 +52,7 @@ _PROGRAMS = ("generate", "sink", "client", "redirect")
 _ENDS = {"gen0": "client", "sink0": "sink"}
 _SEED = 0x9E3779B97F4A7C15
 _CHUNK = 1 << 15
+_TRIAL_S = 0.2
 _QUIET = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
 _SETTLE_S = 0.5
 _PROVEN_AT_ONCE = 128  # fits into the queue of a veth, whoever empties it when
@@ -197,18 +198,31 @@ class Traffic:
             raise RefusedError(f"{bad} of {self.flows} flows arrived not at all, or more than once")
 
     def load(self, wish: Wish, seconds: float) -> Load:
-        """Send for some time."""
+        """Send for about so long."""
         self._wish(attrs.evolve(wish, echo=False), thorough=False)
         self._draw(in_turn=False)
-        before, sent, used = self.arrived(), 0, self._used_s()
+        packets = self._enough_for(seconds)
+        before, used = self.arrived(), self._used_s()
         began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            self._send(_CHUNK)
-            sent += _CHUNK
+        self._send(packets)
         took = time.monotonic() - began
         used = self._used_s() - used
-        self._settle(before, sent)
-        return Load(sent=sent, arrived=subtract(self.arrived(), before), took_s=took, cpu_s=used)
+        self._settle(before, packets)
+        return Load(sent=packets, arrived=subtract(self.arrived(), before), took_s=took, cpu_s=used)
+
+    def _enough_for(self, seconds: float) -> int:
+        """Return how many packets take so long in one call.
+
+        In one, since each begins with milliseconds in which the kernel gets ready.
+        """
+        packets, took = _CHUNK, 0.0
+        while took < _TRIAL_S:
+            packets *= 2
+            before, began = self.arrived(), time.monotonic()
+            self._send(packets)
+            took = time.monotonic() - began
+            self._settle(before, packets)
+        return int(packets * seconds / took)
 
     def _used_s(self) -> float:
         """Return the CPU time of all that happens to packets, in the thread and for it."""
