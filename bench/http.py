@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests and connections per second through a balancer, beside what people would use instead.
 
-Method: a client (wrk, one thread, 50 connections), the balancer and three nodes (nginx) are network
-namespaces at one switch; a balancer has one interface. In turn, several times: straight to
-a node, l4_nat and l2_bridge by a real `galelb run`, nftables (DNAT by jhash and masquerading),
-HAProxy (tcp mode) and nginx (stream), the last three as Debian packages them. Once with requests
-that follow each other on open connections, once with a new connection for each request.
+Method: a client (wrk, three threads, 48 connections), the balancer and three nodes (nginx) are
+network namespaces at one switch; a balancer has one interface. In turn, several times: straight to
+one node, straight to the nodes (each thread to another), l4_nat and l2_bridge by a real `galelb
+run`, nftables (DNAT by jhash and masquerading), HAProxy (tcp mode) and nginx (stream), the last
+three as Debian packages them. Once with requests that follow each other on open connections, once
+with a new connection for each request.
 
 CPU is the time that all CPUs of the machine were busy, less that of processes which are no part of
-this, per request; `added` is that less the same of "straight to a node" in the same round.
+this, per request; `added` is that less the same of "straight to the nodes" in the same round: three
+nodes share the work there too, which costs more than one node that always has some (the result in
+JSON has both).
+
 A result is refused when a request failed, when the nodes did not count as many requests as the
 client and not more connections than expected, or when a node got none.
 """
@@ -33,8 +37,8 @@ from bench.web import DEVICE, NODES, PORT, VIP, Web, nginx
 
 ROUNDS = int(os.environ.get("GALELB_BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("GALELB_BENCH_SECONDS", "5"))
-CONNECTIONS = 50
-_STRAIGHT = "straight to a node"
+CONNECTIONS = 48  # as many for each thread
+_STRAIGHT, _TO_ONE = "straight to the nodes", "straight to one node"
 _SERVICE = (VIP, PORT, "tcp")
 _LOADS = {"requests": False, "connections": True}
 
@@ -48,7 +52,7 @@ class Contender:
 
     name: str
     start: Start
-    address: str = VIP
+    addresses: tuple[str, ...] = (VIP,)
     nodes: int = len(NODES)
 
 
@@ -65,7 +69,8 @@ class Sample:
 def contenders() -> list[Contender]:
     """Return what is measured, in this order in each round."""
     return [
-        Contender(name=_STRAIGHT, start=contextlib.nullcontext, address=NODES[0], nodes=1),
+        Contender(name=_TO_ONE, start=contextlib.nullcontext, addresses=NODES[:1], nodes=1),
+        Contender(name=_STRAIGHT, start=contextlib.nullcontext, addresses=NODES),
         Contender(name="l4_nat", start=_galelb("l4_nat")),
         Contender(name="l2_bridge", start=_galelb("l2_bridge")),
         Contender(
@@ -156,10 +161,10 @@ def describe(result: Result) -> str:
     ]
     for load, contenders_ in result["loads"].items():
         columns = (f"{load}/s", "p50, ms", "p99, ms", "CPU, us", "added CPU, us")
-        lines.append(f"  {'':<20}" + "".join(f"{name:>23}" for name in columns))
+        lines.append(f"  {'':<22}" + "".join(f"{name:>23}" for name in columns))
         fields = (("per_s", 0), ("p50_ms", 2), ("p99_ms", 2), ("cpu_us", 1), ("added_us", 1))
         for name, one in contenders_.items():
-            lines.append(f"  {name:<20}" + "".join(_three(one[key], n) for key, n in fields))
+            lines.append(f"  {name:<22}" + "".join(_three(one[key], n) for key, n in fields))
     return "\n".join(lines)
 
 
@@ -170,13 +175,13 @@ def _three(values: Mapping[str, float], digits: int) -> str:
 
 def _measure(contender: Contender, web: Web) -> dict[str, Sample]:
     with contender.start(web):
-        web.fetch(f"http://{contender.address}:{PORT}/")
+        web.fetch(f"http://{contender.addresses[0]}:{PORT}/")
         return {load: _sample(contender, web, close=close) for load, close in _LOADS.items()}
 
 
 def _sample(contender: Contender, web: Web, *, close: bool) -> Sample:
     served, before = web.served(), busy_s()
-    answers = web.wrk(contender.address, SECONDS, CONNECTIONS, close=close)
+    answers = web.wrk(contender.addresses, SECONDS, CONNECTIONS, close=close)
     used = busy_s() - before
     now = [
         (connections - was[0], requests - was[1])
@@ -219,15 +224,17 @@ def _figures(name: str, load: str, rounds: Sequence[Mapping[str, Any]]) -> dict[
     def figure(field: str, of: str = name) -> list[float]:
         return [getattr(one[of][load], field) for one in rounds]
 
-    straight = figure("cpu_us", _STRAIGHT)
+    def added(to: str) -> dict[str, float]:
+        pairs = zip(figure("cpu_us"), figure("cpu_us", to), strict=True)
+        return spread([one - other for one, other in pairs], 2)
+
     return {
         "per_s": spread(figure("per_s"), 1),
         "p50_ms": spread(figure("p50_ms")),
         "p99_ms": spread(figure("p99_ms")),
         "cpu_us": spread(figure("cpu_us"), 2),
-        "added_us": spread(
-            [one - other for one, other in zip(figure("cpu_us"), straight, strict=True)], 2
-        ),
+        "added_us": added(_STRAIGHT),
+        "added_to_one_us": added(_TO_ONE),
         "to_straight": ratios(figure("per_s"), figure("per_s", _STRAIGHT)),
     }
 

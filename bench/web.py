@@ -103,12 +103,18 @@ class Web:
             found.append((int(match[1]), int(match[3])))
         return found
 
-    def wrk(self, address: str, seconds: float, connections: int, *, close: bool) -> Answers:
-        """Send requests one after the other on each connection, or one on each with `close`."""
+    def wrk(
+        self, addresses: Sequence[str], seconds: float, connections: int, *, close: bool
+    ) -> Answers:
+        """Send requests one after the other on each connection, or one on each with `close`.
+
+        One thread for each node, whose addresses are these, in turn.
+        """
         script = Path(__file__).with_name("wrk.lua")
-        argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script)]
+        argv = ["env", f"BENCH_TO={' '.join(addresses)}", f"BENCH_PORT={PORT}", "wrk"]
+        argv += [f"-t{len(NODES)}", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script)]
         argv += ["-H", "Connection: close"] if close else []
-        text = self._client.command(*argv, f"http://{address}:{PORT}/")
+        text = self._client.command(*argv, f"http://{addresses[0]}:{PORT}/")
         return Answers(**json.loads(text.strip().splitlines()[-1]))
 
 
