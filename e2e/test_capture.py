@@ -26,6 +26,7 @@ from galelb.lab.http_client import Target
 from galelb.lab.jobs import Requests, Result
 from galelb.lab.lab import kill_host, start_host
 from galelb.lab.ready import wait_routable
+from galelb.lab.processes import is_alive
 from galelb.lab.session import open_lab
 from galelb.lab.state import LabState, new_spec
 from galelb.lab.topology import nsenter, run_tool
@@ -102,7 +103,7 @@ async def test_both_sides_of_a_service_s_packets_are_captured(plugin: str, tmp_p
             async with capturing(balancer, *words, log=log) as process:
                 assert await process.wait() == 0
             await until(lambda: programs(balancer) == plain)
-            left = capture_pins(balancer)
+            await until(lambda: not capture_pins(balancer))  # removed once the others run
             async with capturing(balancer, "--dropped", log=tmp_path / "other"):
                 during = programs(balancer)
 
@@ -110,7 +111,6 @@ async def test_both_sides_of_a_service_s_packets_are_captured(plugin: str, tmp_p
     came = [one for one in captured if one.direction == 1]
     sent = [one for one in captured if one.direction == 2]
     assert [one for one in results if one.error] == []
-    assert left == []
     assert (len(plain), 0) == (len(during), len(set(plain) & set(during)))
     assert (len(came), len(sent)) == (200, 200)
     assert {"default"} == {facts(one)["service"] for one in captured}
@@ -169,12 +169,13 @@ async def test_the_end_of_the_balancer_ends_it_and_a_new_one_forwards_plainly(
     log = tmp_path / "log"
     async with open_lab(new_spec()) as state:
         (balancer,) = state.plan.of(Role.BALANCER)
-        daemon = state.processes[balancer.name][0].pid
+        daemon = state.processes[balancer.name][0]
         plain = programs(balancer)
         async with traffic(state) as results:
             async with capturing(balancer, log=log) as process:
-                os.kill(daemon, number)
+                os.kill(daemon.pid, number)
                 code = await process.wait()
+            await until(lambda: not is_alive(daemon))
             after = programs(balancer)
             kill_host(state, balancer)  # what is left of it, for the record
             start_host(state, balancer)
