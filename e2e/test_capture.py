@@ -25,8 +25,8 @@ from galelb.lab.hosts import Host, Role
 from galelb.lab.http_client import Target
 from galelb.lab.jobs import Requests, Result
 from galelb.lab.lab import kill_host, start_host
-from galelb.lab.ready import wait_routable
 from galelb.lab.processes import is_alive
+from galelb.lab.ready import wait_routable
 from galelb.lab.session import open_lab
 from galelb.lab.state import LabState, new_spec
 from galelb.lab.topology import nsenter, run_tool
