@@ -96,6 +96,7 @@ def _plan_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield line("    everything, into empty maps", one["whole_ms"], "ms")
         yield line("      event-loop lag meanwhile", one["whole_lag_ms"], "ms")
         yield line("    a node falls", one["change_ms"], "ms")
+        yield line("      CPU time", one["change_cpu_ms"], "ms")
         yield line("      event-loop lag meanwhile", one["change_lag_ms"], "ms")
 
 

@@ -229,10 +229,13 @@ async def _measure(
         await nursery.start(plane.controller.run)
         changes: list[float] = []
         changes_late: list[float] = []
+        busy: list[float] = []
         falling = [node_address(case.nodes - 1 - number) for number in range(case.changes)]
         for address in falling:
             late.take()
+            used = time.process_time()
             changes.append(1000 * await plane.change(address))
+            busy.append(1000 * (time.process_time() - used))
             changes_late.append(late.take())
         plane.check(case, falling)
         nursery.cancel_scope.cancel()
@@ -244,6 +247,7 @@ async def _measure(
         "whole_lag_ms": spread(whole_late),
         "change_ms": spread(changes),
         "change_lag_ms": spread(changes_late),
+        "change_cpu_ms": spread(busy),
         "table_built_ms": round(1000 * build.sum / build.count, 1),
     }
 
