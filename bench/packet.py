@@ -157,7 +157,10 @@ def _world(case: Case, sandbox: Sandbox) -> World:
 
 
 def _services(case: Case) -> list[Service]:
-    """Return the service that packets go to, after all others."""
+    """Return the service that packets go to, after all others.
+
+    Where ports are translated all have one port at the nodes: each would need source ports.
+    """
     vip = ip_address(_VIPS[case.version])
     ports = [*range(1001, 1000 + case.services), _PORT]
     return [
@@ -166,7 +169,7 @@ def _services(case: Case) -> list[Service]:
             vip=vip,
             port=port,
             protocol=Protocol.TCP,
-            target_port=port,
+            target_port=_PORT if case.forwarder == "l4_nat" else port,
             forwarder=case.forwarder,
         )
         for port in ports
