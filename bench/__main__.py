@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 
 import click
@@ -25,6 +26,7 @@ BENCHMARKS = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, by name.")
 def main(names: tuple[str, ...], as_json: bool) -> None:
     """Run benchmarks; each prints what it measured."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is cleaned up
     results = {}
     for name in names or BENCHMARKS:
         module = importlib.import_module(BENCHMARKS[name])
