@@ -216,9 +216,9 @@ def test_its_options_reach_its_c(galelb: Galelb, lab) -> None:
 
 BROKEN = {
     "misspelt": (
-        "gale_keep(p, way);",
-        "gale_kepp(p, way);",
-        "sticky_bridge/sticky_bridge.bpf.c:{line}: implicit declaration of function 'gale_kepp'",
+        "return gale_direct(",
+        "return gale_dirrect(",
+        "sticky_bridge/sticky_bridge.bpf.c:{line}: implicit declaration of function 'gale_dirrect'",
     ),
     "not promised": (
         "int sticky_bridge_select(",
@@ -226,9 +226,9 @@ BROKEN = {
         "plugin sticky_bridge: sticky_bridge.bpf.c defines no sticky_bridge_select()",
     ),
     "not safe": (
-        "gale_keep(p, way);",
-        "gale_keep(p, way); if (*(volatile u8 *)gale_data(ctx)) return GALE_NOT_MINE;",
-        " at sticky_bridge/sticky_bridge.bpf.c:{line}: gale_keep(p, way);",
+        "return gale_direct(",
+        "if (*(volatile u8 *)gale_data(ctx)) return GALE_NOT_MINE; return gale_direct(",
+        " at sticky_bridge/sticky_bridge.bpf.c:{line}: if (*(volatile u8 *)gale_data(ctx))",
     ),
 }
 

@@ -65,12 +65,19 @@ def kill(processes: Iterable[Process]) -> None:
     handles = [(process, fd) for process in processes if (fd := _kill(process)) is not None]
     try:
         for process, fd in handles:
-            if not select.select([fd], [], [], _EXIT_TIMEOUT_S)[0]:
+            if not _ends(fd):
                 raise LabError(f"{process.kind}: process {process.pid} does not end")
             _reap(process.pid)
     finally:
         for _, fd in handles:
             os.close(fd)
+
+
+def _ends(handle: int) -> bool:
+    """Wait for the end of a process; select() would refuse handles above 1023."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(_EXIT_TIMEOUT_S * 1000))
 
 
 def in_namespaces(names: Iterable[str]) -> list[Process]:
