@@ -64,8 +64,9 @@ class Screen:
         os.write(self._fd, keys.encode())
 
     def lines(self) -> list[str]:
-        """Return what is on the screen now."""
-        last = self.output.split("\x1b[H")[-1]
+        """Return the last whole picture: only the start of the next one tells that it is whole."""
+        pictures = self.output.split("\x1b[H")
+        last = pictures[-2] if len(pictures) > 1 else ""
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last)
         return [line.rstrip() for line in plain.split("\n")]
 
