@@ -30,11 +30,10 @@ static __always_inline u32 gale_fold32(u64 sum)
 
 static __always_inline u16 gale_fold16(u64 sum)
 {
-	u32 half = gale_fold32(sum);
-
-	half = (half & 0xffff) + (half >> 16);
-	half = (half & 0xffff) + (half >> 16);
-	return half;
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
 }
 
 /* The checksum after the changes summed up in `diff`. */

@@ -3,7 +3,16 @@
 #ifndef GALELB_ENTRY_H
 #define GALELB_ENTRY_H
 
-/* A packet that could be read: to its service's forwarder, or back to a client, or on its way. */
+/* A packet with ports: to its service's forwarder, or back to a client, or on its way. */
+static __always_inline int gale_decide_plain(GALE_CTX *ctx, struct gale_packet *p,
+					     struct gale_way *way)
+{
+	way->service = gale_service_find(p);
+	gale_trace_step(GALE_STEP_SERVICE, way->service);
+	return way->service ? gale_dispatch(ctx, p, way) : gale_returns(ctx, p, way);
+}
+
+/* A packet that could be read. */
 static __always_inline int gale_decide(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
 	if (unlikely(p->tags > 1))
@@ -14,9 +23,7 @@ static __always_inline int gale_decide(GALE_CTX *ctx, struct gale_packet *p, str
 		return gale_later(way, GALE_SLOW_ICMP);
 	if (p->protocol != GALE_IP_TCP && p->protocol != GALE_IP_UDP)
 		return GALE_NOT_MINE;
-	way->service = gale_service_find(p);
-	gale_trace_step(GALE_STEP_SERVICE, way->service);
-	return way->service ? gale_dispatch(ctx, p, way) : gale_returns(ctx, p, way);
+	return gale_decide_plain(ctx, p, way);
 }
 
 /* Nothing of it is known but its size. */
@@ -30,13 +37,43 @@ static __always_inline int gale_unparsable(GALE_CTX *ctx, struct gale_packet *p,
 	return GALE_NOT_MINE;
 }
 
+static __always_inline int gale_carry(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
+{
+	gale_trace_parsed(p, 0);
+	return gale_finish(ctx, p, way, gale_decide_plain(ctx, p, way));
+}
+
+/* One way per family: in each the family is a constant too. */
 int GALE_FN(entry)(GALE_CTX *ctx)
+{
+	struct gale_packet packet = {}, *p = &packet;
+	struct gale_way way = {};
+	u32 family;
+
+	gale_capture_in(ctx);
+	gale_pull(ctx);
+	family = gale_plain_family(ctx);
+	if (likely(family == GALE_FAMILY_IPV4)) {
+		if (likely(!gale_plain_ipv4(ctx, p)))
+			return gale_carry(ctx, p, &way);
+	}
+#ifdef GALE_IPV6
+	else if (family == GALE_FAMILY_IPV6) {
+		if (likely(!gale_plain_ipv6(ctx, p)))
+			return gale_carry(ctx, p, &way);
+	}
+#endif
+	gale_tail(ctx, GALE_SLOW_GENERAL);
+	return gale_exit(ctx, p, GALE_DROP, GALE_REASON_INTERNAL, 0, 0);
+}
+
+/* Every other packet. */
+int GALE_FN(general)(GALE_CTX *ctx)
 {
 	struct gale_packet packet = {}, *p = &packet;
 	struct gale_way way = {};
 	int decided;
 
-	gale_capture_in(ctx);
 	decided = gale_parse(ctx, p);
 	gale_trace_parsed(p, decided);
 	if (likely(!decided))

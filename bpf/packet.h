@@ -35,6 +35,13 @@ struct gale_rewrite {
 	u32 id6;		/* the same for IPv6 */
 };
 
+/* What a service's answers come from. */
+struct gale_front {
+	u32 addr[GALE_WORDS];	/* the VIP */
+	__be16 port;
+	u16 vlan;		/* struct gale_service */
+};
+
 /*
  * Offsets for the verifier, which forgets their bounds when they come from a map. No header starts
  * later than GALE_MAX_L4: such packets count as unreadable.

@@ -13,8 +13,8 @@
  * way->hop (gale_node_hop(); gale_direct() does both) and returns GALE_SEND, or it returns
  * gale_refuse(). Sending and counting are done for it. way->service is set, way->reason is how a packet that is sent will be
  * counted. For a stateless forwarder t->node is the node that the lookup table names, and way->node
- * is set; a stateful one (Forwarder.stateful) finds t->node NULL, calls gale_target_select() when
- * it has no flow for the packet, and sets way->node.
+ * is set; a stateful one (Forwarder.stateful) finds nothing in t. When it has no flow for the packet it
+ * sets t->service to gale_service_get(way->service) and calls gale_target_select(), and it sets way->node.
  *
  * With Forwarder.selects_node also
  *
@@ -31,6 +31,7 @@
  *					       struct gale_way *way);
  *
  * for TCP and UDP packets that match no service: GALE_NOT_MINE, or as above with way->service.
+ * gale_front_get() says where such an answer comes from.
  *
  * With Forwarder.translates_icmp also
  *
@@ -111,14 +112,12 @@ static __always_inline struct gale_next_hop *gale_node_hop(struct gale_node *nod
  */
 static __always_inline int gale_is_astray(GALE_CTX *ctx, struct gale_next_hop *hop)
 {
-	struct gale_eth *eth = gale_data(ctx);
-	u16 to[3], next[3];
+	u32 *to = gale_data(ctx), *next = (u32 *)hop->dst;
 
-	if ((void *)(eth + 1) > gale_data_end(ctx))
+	if ((void *)to + sizeof(struct gale_eth) > gale_data_end(ctx))
 		return 0;
-	__builtin_memcpy(to, eth->dst, sizeof(to));
-	__builtin_memcpy(next, hop->dst, sizeof(next));
-	return to[0] == next[0] && to[1] == next[1] && to[2] == next[2];
+	/* the last two bytes first: those of one maker's cards begin alike */
+	return (u16)to[1] == (u16)next[1] && to[0] == next[0];
 }
 
 /*

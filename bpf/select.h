@@ -3,10 +3,12 @@
 #ifndef GALELB_SELECT_H
 #define GALELB_SELECT_H
 
+#define GALE_MIX		0x9e3779b97f4a7c15ULL	/* 2^64 / golden ratio (Knuth, 6.4) */
+
 /* One step of gale_hash; galelb/flowhash.py computes the same. */
 static __always_inline u64 gale_mix(u64 state, u64 word)
 {
-	state = (state ^ word) * 0x9e3779b97f4a7c15ULL;
+	state = (state ^ word) * GALE_MIX;
 	return state ^ (state >> 32);
 }
 
@@ -36,9 +38,15 @@ static __always_inline int gale_node_may_be(struct gale_packet *p, u32 *addr)
 /* The node hash: the same on every balancer of a group for one GALE_TABLE_SEED. `port` is in host order. */
 static __always_inline u32 gale_hash(struct gale_packet *p, u32 *addr, u16 port)
 {
-	u64 state = gale_mix_address(GALE_TABLE_SEED, p, addr);
+	u64 state = GALE_TABLE_SEED, first = addr[0] | (u64)htons(port) << 32;
 
-	return gale_mix(gale_mix(state, port), 0) >> 16;
+#ifdef GALE_IPV6
+	if (p->family == GALE_FAMILY_IPV6) {
+		state = gale_mix(state, addr[1] | (u64)addr[2] << 32);
+		state = gale_mix(state, addr[3]);
+	}
+#endif
+	return (gale_mix(state, first) * GALE_MIX) >> 32;
 }
 
 static __always_inline struct gale_service *gale_service_get(u32 id)

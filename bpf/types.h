@@ -33,9 +33,9 @@ struct gale_address {
 /* Where a frame goes next: interface and both MAC addresses. Index 0 is never valid. */
 struct gale_next_hop {
 	u32 ifindex;
-	u16 mtu;
-	u8 dst[6];
+	u8 dst[6];		/* both as they lie in the frame, on a boundary of words */
 	u8 src[6];
+	u16 mtu;
 	u16 flags;		/* GALE_NEXT_HOP_* */
 };
 

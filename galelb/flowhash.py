@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from galelb.abi import NODE_FILTER_WORDS
 from galelb.model import IPAddress
+from galelb.packing import network_port
 
 __all__ = ["flow_hash", "flow_slot", "node_filter"]
 
@@ -24,16 +25,25 @@ def _mix(state: int, word: int) -> int:
 def flow_hash(client: IPAddress, port: int, seed: int) -> int:
     """Return the 32-bit hash of a client's address and port for a group's table seed.
 
-    The address goes in as 32-bit words as they lie in memory, an IPv4 address as one. Equal on
-    every balancer of the same byte order.
+    Its words are those of memory: two at a time, the first one with the port. Equal on every
+    balancer of the same byte order.
     """
-    return (_mix(_mix(_mix_address(seed & _MASK, client), port), 0) >> 16) & 0xFFFFFFFF
+    words = _words(client)
+    state = seed & _MASK
+    if len(words) > 1:
+        state = _mix(_mix(state, words[1] | words[2] << 32), words[3])
+    state = _mix(state, words[0] | network_port(port) << 32)
+    return (state * _FACTOR & _MASK) >> 32
+
+
+def _words(address: IPAddress) -> list[int]:
+    packed = address.packed
+    return [int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4)]
 
 
 def _mix_address(state: int, address: IPAddress) -> int:
-    packed = address.packed
-    for at in range(0, len(packed), 4):
-        state = _mix(state, int.from_bytes(packed[at : at + 4], sys.byteorder))
+    for word in _words(address):
+        state = _mix(state, word)
     return state
 
 

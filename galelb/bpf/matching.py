@@ -39,20 +39,38 @@ static __always_inline u32 gale_service_has(struct gale_packet *p)
 	return gale_service_lookup(p, 0);
 }
 """
+_FRONT_LOOKUP = """
+static __always_inline int gale_front_get(u32 id, struct gale_front *front)
+{
+	struct gale_service *service = gale_service_get(id);
+
+	if (!service || !service->protocol)
+		return 0;
+	__builtin_memcpy(front->addr, service->addr, 4 * GALE_WORDS);
+	front->port = service->port;
+	front->vlan = service->vlan;
+	return 1;
+}
+"""
+_FRONT_SWITCH = """
+static __always_inline int gale_front_get(u32 id, struct gale_front *front)
+{
+	switch (id) {
+"""
 _DISPATCH = """
 static __always_inline int
 gale_dispatch(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
-	struct gale_target target = { .service = gale_service_get(way->service) };
-	struct gale_target *t = &target;
+	struct gale_target target = {}, *t = &target;
 	u32 id = way->service;
 	int reason = 0;
 
-	if (!t->service)
-		return gale_refuse(way, GALE_REASON_INTERNAL);
 	way->reason = GALE_REASON_FORWARDED;
 """
 _SELECT = """\
+	t->service = gale_service_get(id);
+	if (!t->service)
+		return gale_refuse(way, GALE_REASON_INTERNAL);
 	reason = {}(p, t, {});
 	if (reason)
 		return gale_refuse(way, reason);
@@ -65,13 +83,10 @@ _ICMP_TO_NODE = """
 static __always_inline int
 gale_icmp_to_node(GALE_CTX *ctx, struct gale_packet *p, struct gale_quote *q, struct gale_way *way)
 {
-	struct gale_target target = { .service = gale_service_get(way->service) };
-	struct gale_target *t = &target;
+	struct gale_target target = {}, *t = &target;
 	u32 id = way->service;
 	int reason;
 
-	if (!t->service)
-		return GALE_NOT_MINE;
 """
 _SLOW_HEAD = """
 /* The same, but a forwarder's slow program is as good. */
@@ -106,11 +121,14 @@ def _key(service: Service, port: int) -> dict[str, Any]:
 
 
 def match_part(services: Mapping[int, Service]) -> Part:
-    """Return the C of gale_service_find and gale_service_has; both return an id or 0."""
+    """Return the C of gale_service_find and gale_service_has; both return an id or 0.
+
+    And of gale_front_get, which goes the other way: 0 for an id that no service has.
+    """
     if uses_map(services):
-        return Part("generated/match.h", _LOOKUP)
-    text = "\n".join([*_compares("find", services), "", *_compares("has", services), ""])
-    return Part("generated/match.h", text)
+        return Part("generated/match.h", _LOOKUP + _FRONT_LOOKUP)
+    lines = [*_compares("find", services), "", *_compares("has", services), ""]
+    return Part("generated/match.h", "\n".join(lines) + _fronts(services))
 
 
 def _compares(name: str, services: Mapping[int, Service]) -> list[str]:
@@ -122,6 +140,19 @@ def _compares(name: str, services: Mapping[int, Service]) -> list[str]:
             lines += [_compare(number, s, ports=name == "find") for number, s in mine.items()]
             lines += ["\t\treturn 0;", "\t}"]
     return [*lines, "\treturn 0;", "}"]
+
+
+def _fronts(services: Mapping[int, Service]) -> str:
+    """Constants of the branch: what a map says would have to be waited for."""
+    text = _FRONT_SWITCH
+    for number, service in services.items():
+        words = address_words(service.vip)
+        text += f"\tcase {number}:\n"
+        for at in range(1 if service.vip.version == 4 else 4):
+            text += f"\t\tfront->addr[{at}] = {words[at]:#x}u;\n"
+        text += f"\t\tfront->port = {network_port(service.port):#x};\n"
+        text += f"\t\tfront->vlan = {service.vlan};\n\t\treturn 1;\n"
+    return text + "\t}\n\treturn 0;\n}\n"
 
 
 def _compare(number: int, service: Service, *, ports: bool) -> str:

@@ -25,7 +25,14 @@ _CONTEXT = {"xdp": "ctx_xdp.h", "tc": "ctx_skb.h"}
 _REWRITE = {"xdp": "rewrite_xdp.h", "tc": "rewrite_skb.h"}
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 _PROGRAM = re.compile(r"^int GALE_FN\((\w+)\)\(GALE_CTX \*ctx\)", re.MULTILINE)
-_SLOW = ("icmp", "fragment", "reply", "extensions", "parsed")  # GALE_SLOW_*, bpf/consts.h
+_SLOW = (
+    "general",
+    "icmp",
+    "fragment",
+    "reply",
+    "extensions",
+    "parsed",
+)  # GALE_SLOW_*, bpf/consts.h
 
 
 _PROMISES = {
@@ -115,7 +122,16 @@ def pipeline(
 
 def _before(context: Context) -> list[str]:
     head = ["consts.h", "packet.h", "types.h", "wire.h", "trace.h", _CONTEXT[context], "maps.h"]
-    middle = ["csum.h", "parse.h", "capture.h", "stats.h", "select.h", "next_hop.h", "rewrite.h"]
+    middle = [
+        "csum.h",
+        "parse.h",
+        "plain.h",
+        "capture.h",
+        "stats.h",
+        "select.h",
+        "next_hop.h",
+        "rewrite.h",
+    ]
     return [*head, *middle, _REWRITE[context], "way.h", "send.h", "quote.h"]
 
 

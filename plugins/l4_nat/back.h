@@ -55,10 +55,12 @@ static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice_in
 #endif
 
 /* What messages of ours to a node come from: NULL = what it wrote to; the VIP when that is the client. */
-static __always_inline u32 *l4_nat_self(struct gale_service *service)
+static __always_inline u32 *l4_nat_self(u32 id)
 {
 #ifdef L4_NAT_DNAT
-	return service->addr;
+	struct gale_service *service = gale_service_get(id);
+
+	return service ? service->addr : NULL;
 #else
 	return NULL;
 #endif
@@ -91,13 +93,10 @@ static __always_inline int l4_nat_client_find(u32 family, u32 *node, u32 *source
 static __always_inline int l4_nat_is_slice(struct l4_nat_slice_info *slice, u32 family, u32 *node,
 					   u32 *source, __be16 target_port, u8 protocol)
 {
-	struct gale_node *at;
+	u32 kind = target_port | (u32)protocol << 16 | family << 24;	/* three fields in one word */
 
-	if (slice->family != family || slice->protocol != protocol ||
-	    slice->target_port != target_port || !gale_same_address(slice->source, source))
-		return 0;
-	at = gale_node_get(slice->node);
-	return at && gale_same_address(at->addr, node);
+	return *(u32 *)&slice->target_port == kind && gale_same_address(slice->source, source) &&
+	       gale_same_address(slice->addr, node);
 }
 
 /*
@@ -109,8 +108,8 @@ static __always_inline struct l4_nat_slice_info *
 l4_nat_slice_of(u32 family, u32 *node, u32 *source, __be16 target_port, u8 protocol)
 {
 	/* IPv4 is in the first word; IPv6 addresses of a site differ in the last one */
-	u64 ends = node[0] + node[GALE_WORDS - 1] + ((u64)(source[0] + source[GALE_WORDS - 1]) << 32);
-	u32 at = gale_mix(ends, target_port << 8 | protocol) >> 16 & (L4_NAT_RECENT - 1);
+	u64 ends = (u64)(source[0] ^ source[GALE_WORDS - 1]) << 32 | (node[0] ^ node[GALE_WORDS - 1]);
+	u32 at = (ends ^ (u64)target_port << 16 ^ protocol) * GALE_MIX >> (64 - L4_NAT_RECENT_BITS);
 	u32 *recent = l4_nat_recent.lookup(&at);
 	struct l4_nat_slice_info *slice;
 	struct l4_nat_slice *found;

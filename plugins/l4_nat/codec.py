@@ -69,11 +69,15 @@ def slice_from_leaf(leaf: dict[str, Any]) -> Slice:
     return Slice(**{name: int(leaf[name]) for name in _SLICE_FIELDS})
 
 
+_PADDING = (0,) * 9
+
+
 def slice_info(key: SliceKey, part: Slice) -> dict[str, Any]:
     """Return a `struct l4_nat_slice_info`: the same slice as programs find it by id."""
     struct = slice_key_to_struct(key)
     return {
         "source": struct["source"],
+        "addr": struct["node"],
         "base": part.base,
         "first_port": part.first_port,
         "count": part.count,
@@ -81,15 +85,17 @@ def slice_info(key: SliceKey, part: Slice) -> dict[str, Any]:
         "target_port": struct["target_port"],
         "protocol": struct["protocol"],
         "family": struct["family"],
-        "pad": 0,
+        "pad": _PADDING,
     }
 
 
 NO_SLICE: dict[str, Any] = {
     "source": (0, 0, 0, 0),
+    "addr": (0, 0, 0, 0),
     **dict.fromkeys(
-        ("base", "first_port", "count", "node", "target_port", "protocol", "family", "pad"), 0
+        ("base", "first_port", "count", "node", "target_port", "protocol", "family"), 0
     ),
+    "pad": _PADDING,
 }
 """A `struct l4_nat_slice_info` of an id that no slice has."""
 

@@ -138,16 +138,18 @@ int GALE_FN(l4_nat_new)(GALE_CTX *ctx)
 	return gale_finish(ctx, &packet, &way, l4_nat_begin(ctx, &packet, &way, scratch->word));
 }
 
+/* What every answer writes: the client's next hop, the age, and that no RST was the last packet. */
+#define L4_NAT_ANSWER_BITS	(0xffffULL << 32 | L4_NAT_RST << 16 | 0xffff)
+
 /* The answer is noted in the node's direction; `hop` is the client's next hop or 0. */
 static __always_inline void l4_nat_answered(struct gale_packet *p, struct l4_nat_client *c, u32 hop)
 {
-	u32 state = l4_nat_state(c->word);
-	u64 word;
+	u64 word = c->word & ~L4_NAT_ANSWER_BITS;
 
-	if (p->protocol == GALE_IP_TCP)
-		state = l4_nat_tcp_state(state, p->tcp_flags);
-	word = l4_nat_word(l4_nat_first(c->word), hop, state | L4_NAT_SEEN, gale_tick());
-	if (word != c->word)
+	word |= (u64)hop << 32 | L4_NAT_SEEN << 16 | gale_tick();
+	if (unlikely(p->tcp_flags & (GALE_TCP_FIN | GALE_TCP_RST)))
+		word |= (u64)l4_nat_tcp_state(0, p->tcp_flags) << 16;
+	if (unlikely(word != c->word))
 		l4_nat_swap(c->at, c->word, word);
 }
 
@@ -155,25 +157,24 @@ static __always_inline void l4_nat_answered(struct gale_packet *p, struct l4_nat
 static __always_inline int l4_nat_answer(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way,
 					 int slow)
 {
-	struct gale_service *service;
-	struct l4_nat_client c;
+	struct gale_front front = {};
+	struct l4_nat_client c = {};	/* wholly: words that IPv4 does not use are copied too */
 	u32 hop;
 
 	if (p->tags > 1 ||
 	    !l4_nat_client_find(p->family, p->saddr, p->daddr, p->sport, p->dport, p->protocol, &c))
 		return GALE_NOT_MINE;
-	service = gale_service_get(l4_nat_first(c.word));
-	if (!service || !service->protocol)
+	way->service = l4_nat_first(c.word);
+	if (!gale_front_get(way->service, &front))
 		return GALE_NOT_MINE;
 	hop = l4_nat_second(c.word);
-	way->service = l4_nat_first(c.word);
 	way->reason = GALE_REASON_RETURNED;
-	way->vlan = service->vlan;
-	way->addr = l4_nat_self(service);
+	way->vlan = front.vlan;
+	way->addr = l4_nat_self(way->service);
 	gale_trace_step(GALE_STEP_FLOW, ntohs(p->dport));
-	__builtin_memcpy(way->rw.saddr, service->addr, 4 * GALE_WORDS);
+	__builtin_memcpy(way->rw.saddr, front.addr, 4 * GALE_WORDS);
 	__builtin_memcpy(way->rw.daddr, c.addr, 4 * GALE_WORDS);
-	way->rw.sport = service->port;
+	way->rw.sport = front.port;
 	way->rw.dport = c.port;
 	way->rw.ttl = 1;
 	if (slow || !(p->flags & GALE_EGRESS)) {

@@ -21,9 +21,9 @@ static __always_inline int l4_nat_special(struct gale_packet *p, struct gale_nod
 		return 1;
 	if (node->flags & GALE_NODE_DOWN || state & (L4_NAT_DOWN_SEEN | L4_NAT_RST))
 		return 1;
-	if (!(state & L4_NAT_SEEN) && (state & L4_NAT_TCP || l4_nat_age(word) != now))
-		return 1;
-	return l4_nat_older(now, word, L4_NAT_YOUNG);
+	if (likely(state & L4_NAT_SEEN))
+		return l4_nat_older(now, word, L4_NAT_YOUNG);
+	return state & L4_NAT_TCP || l4_nat_age(word) != now;
 }
 
 /*

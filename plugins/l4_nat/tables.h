@@ -29,7 +29,7 @@
 
 #define L4_NAT_ENTRIES		4	/* per bucket */
 #define L4_NAT_LOCKS		4096
-#define L4_NAT_RECENT		4096
+#define L4_NAT_RECENT_BITS	12
 #define L4_NAT_SOURCES		256
 #define L4_NAT_POOL		64	/* source addresses in use per family */
 #define L4_NAT_SETTING_NO_ADOPT	1	/* the copy from peers is incomplete: no flow without SYN */
@@ -84,14 +84,15 @@ struct l4_nat_slice {
 /* The same slice by id, with all that a packet needs. Written before l4_nat_slices names the id. */
 struct l4_nat_slice_info {
 	u32 source[4];		/* dnat: 0 */
+	u32 addr[4];		/* of the node */
+	__be16 target_port;
+	u8 protocol;
+	u8 family;
 	u32 base;
 	u16 first_port;
 	u16 count;
 	u16 node;
-	__be16 target_port;
-	u8 protocol;
-	u8 family;
-	u16 pad;
+	u16 pad[9];		/* one line of the cache */
 };
 
 struct l4_nat_source {
@@ -115,7 +116,7 @@ GALE_MAP("array", u32, u64, l4_nat_locks, L4_NAT_LOCKS, 0)
 /* slice by what it is unique in; written by the plugin */
 GALE_MAP("hash", struct l4_nat_slice_key, struct l4_nat_slice, l4_nat_slices, L4_NAT_MAX_SLICES, 0)
 /* ids of slices that answers named lately, by a hash of their keys; written by programs */
-GALE_MAP("array", u32, u32, l4_nat_recent, L4_NAT_RECENT, 0)
+GALE_MAP("array", u32, u32, l4_nat_recent, 1 << L4_NAT_RECENT_BITS, 0)
 /* slice by id; written by the plugin, kept while a flow holds the id */
 GALE_MAP("array", u32, struct l4_nat_slice_info, l4_nat_slice_ids, L4_NAT_MAX_SLICES, 0)
 /* where the next search for a port begins, by slice id; written by programs */
