@@ -21,6 +21,7 @@ from galelb.api.limits import (
     MAX_SNAPLEN,
     MIN_SNAPLEN,
 )
+from galelb.commands.options import api_option, config_option, token_file_option
 from galelb.commands.text import plain, plural
 from galelb.errors import ConfigError, GaleError
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["capture_command"]
 
 STDOUT = "-"
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 Sink = Callable[[bytes], None]
 Show = Callable[["Packet"], None]
@@ -58,19 +58,9 @@ Show = Callable[["Packet"], None]
     show_default=True,
     help="Bytes to keep of each frame.",
 )
-@click.option(
-    "--api",
-    metavar="URL",
-    envvar="GALELB_API",
-    help="The API of another balancer: http://HOST:PORT or unix:PATH.",
-)
-@click.option("--config", type=_FILE, help="The lb.toml that names the instance.")
-@click.option(
-    "--token-file",
-    type=_FILE,
-    envvar="GALELB_TOKEN_FILE",
-    help="A copy of the balancer's api.token, for a capture over TCP.",
-)
+@api_option
+@config_option
+@token_file_option
 def capture_command(
     *,
     out: str | None,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from galelb.commands.options import FILE, api_option, token_file_option
+
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
     from galelb.model import Interface
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["plan_command"]
 
 MAX_WEIGHT = 1000  # galelb.api.limits.MAX_WEIGHT, which costs time to import; a test compares
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class _NodeWeight(click.ParamType[tuple[str, int]]):
@@ -55,18 +56,8 @@ class _NodeWeight(click.ParamType[tuple[str, int]]):
 @click.option("--undrain", multiple=True, metavar="NODE", help="And then this node undrained.")
 @click.option("--plugin", "select", multiple=True, metavar="NAME", help="As for `galelb run`.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--api",
-    metavar="URL",
-    envvar="GALELB_API",
-    help="The API of another balancer: http://HOST:PORT or unix:PATH.",
-)
-@click.option(
-    "--token-file",
-    type=FILE,
-    envvar="GALELB_TOKEN_FILE",
-    help="A copy of the balancer's api.token, where reading needs it, too.",
-)
+@api_option
+@token_file_option
 def plan_command(
     config: Path | None,
     against: Path | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from galelb.api.limits import MAX_OFFSET, MAX_PAGE, MAX_WEIGHT
+from galelb.commands.options import api_option, config_option, token_file_option
 
 if TYPE_CHECKING:
     from galelb.client import ApiClient
@@ -28,8 +29,6 @@ __all__ = [
     "with_client",
 ]
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-
 
 def with_client(
     command: Callable[..., None],
@@ -37,19 +36,9 @@ def with_client(
     """Add the common options; the command gets an open client and whether JSON is wanted."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print the API's JSON object.")
-    @click.option(
-        "--api",
-        metavar="URL",
-        envvar="GALELB_API",
-        help="The API of another balancer: http://HOST:PORT or unix:PATH.",
-    )
-    @click.option("--config", type=FILE, help="The lb.toml that names the instance.")
-    @click.option(
-        "--token-file",
-        type=FILE,
-        envvar="GALELB_TOKEN_FILE",
-        help="A copy of the balancer's api.token, for changes over TCP.",
-    )
+    @api_option
+    @config_option
+    @token_file_option
     @functools.wraps(command)
     def wrapper(
         *,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from galelb.commands.options import api_option, config_option, token_file_option
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["top_command"]
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _QUIT = set("qQ\x03")
 _PIPE_WIDTH = 100
 _SILENT_S = 3.0
@@ -39,19 +40,9 @@ _SILENT_S = 3.0
     help="Seconds between two looks.",
 )
 @click.option("--once", is_flag=True, help="Print one picture, of one interval, and end.")
-@click.option(
-    "--api",
-    metavar="URL",
-    envvar="GALELB_API",
-    help="The API of another balancer: http://HOST:PORT or unix:PATH.",
-)
-@click.option("--config", type=_FILE, help="The lb.toml that names the instance.")
-@click.option(
-    "--token-file",
-    type=_FILE,
-    envvar="GALELB_TOKEN_FILE",
-    help="A copy of the balancer's api.token, where reading over TCP needs it.",
-)
+@api_option
+@config_option
+@token_file_option
 def top_command(
     *,
     interval: float,
