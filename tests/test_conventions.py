@@ -22,6 +22,8 @@ VALUES = {"galelb.model", "galelb.errors", "galelb.abi"}
 SANS_IO = {
     "galelb.control.identity",
     "galelb.control.planning",
+    "galelb.group.ownership",
+    "galelb.group.quorum",
     "galelb.health",
     "galelb.health.deadlines",
     "galelb.health.machine",
