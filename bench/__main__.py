@@ -12,6 +12,7 @@ import click
 
 BENCHMARKS = {
     "control": "bench.control",
+    "flows": "bench.flowtable",
     "forward": "bench.forward",
     "health": "bench.health",
     "http": "bench.http",

@@ -149,7 +149,7 @@ class Lives:
             ingress_ifindex=ifindex,
             repeat=lives * len(script) + 1,  # the last run only judges
         )
-        left = self._maps["lives_lanes"].get(lane)
+        left = self._maps["lives_lanes"].get(lane) or {}
         assert (result.verdict, left["left"]) == (_PASS, 0), "frames changed their length"
         return Record(
             missed=tuple(left["missed"][: len(script)]),

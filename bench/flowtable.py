@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""l4_nat's flow table with a million flows: opening, holding, sweeping, reading, contention.
+
+Method: lives.bpf.c (galelb.testing.lives) makes packets, runs the entry program by a tail call, and
+judges what came out: the client's way to its node, the answer's way to its client. Half of the
+flows are opened by one thread, half by two; between that established packets are sent, at random
+among the flows that are open. Then every flow is used once more in both directions and the tables
+are counted, whole columns at a time. A result counts only if no packet went wrong, every flow has
+its own entry and port, and those that are missing were refused. Contention is measured in a table
+of its own, in which flows are opened, used and closed again and again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+from galelb_plugins.l4_nat.entries import USED, EntryTable
+from galelb_plugins.l4_nat.sweep import What, sweep
+
+from bench.figures import line, machine, spread
+from bench.flowtable_census import census
+from bench.flowtable_load import Load, load, refuse_unless
+from bench.machine import ratios
+from galelb.testing.lives import CLOSE, OPEN, USE, Record
+
+FLOWS = int(os.environ.get("GALELB_BENCH_FLOWS", "1000000"))
+ROUNDS = int(os.environ.get("GALELB_BENCH_ROUNDS", "5"))
+PACKETS = int(os.environ.get("GALELB_BENCH_PACKETS", "1000000"))
+_SYN, _REST, _ESTABLISHED = OPEN[:1], (OPEN[2], *OPEN[1:]), OPEN[2:]
+_LIFE = (*OPEN, *USE, *CLOSE)
+_PATIENT = {"tcp_syn_timeout": 3600.0}
+"""Flows that wait for their handshake do not expire meanwhile."""
+_BUSY = {"port_quarantine": 1.0}
+_BUSY_FLOWS = 10_000
+"""Flows of a thread that opens and closes them."""
+_BITE = 128
+_WORKS = ("sweep", "count", "list")
+
+
+def run() -> dict[str, Any]:
+    """Measure both families."""
+    return {
+        "machine": machine(),
+        "flows": FLOWS,
+        "rounds": ROUNDS,
+        "families": [measure(version, FLOWS) for version in (4, 6)],
+    }
+
+
+def measure(version: int, flows: int) -> dict[str, Any]:
+    """Return one family's figures. Raises RefusedError when a flow is lost, crossed or doubled."""
+    with load(version, flows, **_PATIENT) as full:
+        opened = _open(full, flows)
+        held = _hold(full, flows)
+        beside = _beside(full, version, flows)
+    with load(version, 1 << 18, **_BUSY) as busy:
+        contention = _contend(busy)
+    return {"version": version, "open": opened, "held": held, **beside, "contention": contention}
+
+
+def _open(table: Load, flows: int) -> dict[str, Any]:
+    """Open all flows in rounds, half of each round by two threads; measure packets meanwhile."""
+    found: dict[str, list[float]] = {
+        "new_1": [],
+        "new_2": [],
+        "established_1": [],
+        "established_2": [],
+    }
+    edges = [flows * number // ROUNDS for number in range(ROUNDS + 1)]
+    for first, end in itertools.pairwise(edges):
+        half = (first + end) // 2
+        found["new_1"].append(table.rate(_SYN, [(half - first, first, half - first)]))
+        middle = (half + end) // 2
+        two = [(middle - half, half, middle - half), (end - middle, middle, end - middle)]
+        found["new_2"].append(table.rate(_SYN, two))
+        records, _ = table.lead(_REST, [(end - first, first, end - first)])
+        _check(records)
+        one = (PACKETS, 0, end)
+        for threads in (1, 2):
+            rate = table.rate(_ESTABLISHED, [one] * threads, at_random=True)
+            found[f"established_{threads}"].append(rate)
+    return {
+        "packets_per_s": {key: spread(rates, 0) for key, rates in found.items()},
+        "established_by_new": ratios(found["established_1"], found["new_1"]),
+        "new_by_two": ratios(found["new_2"], found["new_1"]),
+        "established_by_two": ratios(found["established_2"], found["established_1"]),
+    }
+
+
+def _check(records: list[Record]) -> None:
+    """Refuse a result in which any but a first packet went wrong."""
+    for record in records:
+        wrong = (*record.missed[1:], record.crossed, record.moved)
+        refuse_unless(not any(wrong), f"packets did not go where they should: {record}")
+
+
+def _hold(table: Load, flows: int) -> dict[str, Any]:
+    """Use every flow once more and count them all."""
+    (record,), _ = table.lead(USE, [(flows, 0, flows)])
+    _check([record])
+    found = census(table.runner.maps, table.lives.version)
+    refuse_unless(found.whole, f"flows and ports do not agree: {found}")
+    expected = flows - record.missed[0]
+    refuse_unless(found.flows == expected, f"{found.flows} flows are there, not {expected}")
+    _locks_are_free(table)
+    return {"refused": record.missed[0], **attrs.asdict(found)}
+
+
+def _locks_are_free(table: Load) -> None:
+    held = sum(1 for _, lock in table.runner.maps["l4_nat_locks"].items() if lock)
+    refuse_unless(not held, f"{held} locks are held by nobody")
+
+
+def _beside(table: Load, version: int, flows: int) -> dict[str, Any]:
+    """Measure packets beside a sweep, a count and a whole listing, and those themselves."""
+    works: tuple[Callable[[], None], ...] = (
+        lambda: _sweep(table, version),
+        lambda: _count(table, version, flows),
+        lambda: _list(table, flows),
+    )
+    found = {}
+    for name, work in zip(_WORKS, works, strict=True):
+        alone, meanwhile, took = [], [], []
+        for _ in range(ROUNDS):
+            alone.append(_alone(table, flows))
+            packet_ns, work_s = table.beside(_ESTABLISHED, flows, work)
+            meanwhile.append(packet_ns)
+            took.append(1000 * work_s)
+        found[name] = {
+            "ms": spread(took),
+            "packet_ns": spread(meanwhile),
+            "packet_alone_ns": spread(alone),
+            "packet_ratio": ratios(meanwhile, alone),
+        }
+    return found
+
+
+def _alone(table: Load, flows: int) -> float:
+    (record,), _ = table.lead(_ESTABLISHED, [(PACKETS, 0, flows)], at_random=True)
+    return record.run_ns
+
+
+def _sweep(table: Load, version: int) -> None:
+    """Sweep flows and ports from end to end, in the sweeper's bites but without its pauses."""
+    for what in What:
+        first, done = 0, False
+        while not done:
+            part = sweep(table.runner, what, version, first, _BITE)
+            first, done = part.next, part.done
+
+
+def _count(table: Load, version: int, flows: int) -> None:
+    """Count the entries in use: their words are one column of the mapped array."""
+    name = f"l4_nat_flows{version}"
+    entries = EntryTable(table.runner.maps[name], version)
+    words = entries.words(0, 4 * table.runner.maps[name].max_entries)
+    found = sum(map(USED.__le__, words))
+    refuse_unless(found >= flows * 0.999, f"only {found} flows were counted")
+
+
+def _list(table: Load, flows: int) -> None:
+    """Read every flow as `galelb flows` does."""
+    view = table.runner.view()
+    found = sum(1 for _ in table.forwarder.flows(table.runner, view, limit=flows + 1))
+    refuse_unless(found >= flows * 0.999, f"only {found} flows were read")
+
+
+def _contend(table: Load) -> dict[str, Any]:
+    """Open, use and close flows: one thread, two with flows of their own, two with the same."""
+    lives = max(1, PACKETS // len(_LIFE))
+    mine, other = (lives, 0, _BUSY_FLOWS), (lives, _BUSY_FLOWS, _BUSY_FLOWS)
+    found: dict[str, list[float]] = {"one": [], "own": [], "same": [], "own_swept": []}
+    for _ in range(ROUNDS):
+        found["one"].append(_lives(table, [mine]))
+        found["own"].append(_lives(table, [mine, other]))
+        found["same"].append(_lives(table, [mine, mine], shared=True))
+        with _sweeping(table):
+            found["own_swept"].append(_lives(table, [mine, other]))
+    after = census(table.runner.maps, table.lives.version)
+    refuse_unless(after.whole, f"flows and ports do not agree: {after}")
+    _locks_are_free(table)
+    one = found.pop("one")
+    return {
+        "packets_per_s": {key: spread(rates, 0) for key, rates in {"one": one, **found}.items()},
+        "by_one": {key: ratios(rates, one) for key, rates in found.items()},
+    }
+
+
+def _lives(table: Load, work: list[tuple[int, int, int]], *, shared: bool = False) -> float:
+    """Return packets per second; of lives that others cannot end none may go wrong."""
+    records, took_s = table.lead(_LIFE, work)
+    ended = sum(record.ended for record in records)
+    refuse_unless(not sum(r.crossed for r in records), f"answers reached others: {records}")
+    if not shared:
+        _check(records)
+        refuse_unless(ended > 0.99 * sum(n for n, _, _ in work), f"flows were refused: {records}")
+    missed = sum(step * count for r in records for step, count in enumerate(r.missed, 1))
+    return (ended * len(_LIFE) + missed) / took_s
+
+
+@contextmanager
+def _sweeping(table: Load) -> Iterator[None]:
+    """Have a thread that sweeps all the time."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            _sweep(table, table.lives.version)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """Return lines for people, least, median and most of rounds."""
+    lines = [f"  {'':<58}{'min':>10}{'median':>10}{'max':>10}"]
+    for one in result["families"]:
+        held = one["held"]
+        lines.append(
+            f"  IPv{one['version']}: {held['flows']:,} flows held, {held['refused']} refused"
+        )
+        lines += [*_opened(one["open"]), *_meanwhile(one), *_contended(one["contention"])]
+    return "\n".join(lines)
+
+
+def _opened(found: Mapping[str, Any]) -> Iterator[str]:
+    for key, name in (("new", "new flows"), ("established", "packets of open flows")):
+        for threads in (1, 2):
+            rates = found["packets_per_s"][f"{key}_{threads}"]
+            yield line(f"{name}, {threads} CPU", rates, "/s")
+        yield line(f"{name}, 2 CPUs by 1", found[f"{key}_by_two"], "")
+    yield line("packets of open flows by new flows, 1 CPU", found["established_by_new"], "")
+
+
+def _meanwhile(found: Mapping[str, Any]) -> Iterator[str]:
+    for name in _WORKS:
+        yield line(f"{name} all", found[name]["ms"], "ms")
+        yield line(f"packets meanwhile by packets alone: {name}", found[name]["packet_ratio"], "")
+
+
+def _contended(found: Mapping[str, Any]) -> Iterator[str]:
+    names = {
+        "own": "two threads, flows of their own",
+        "same": "two threads, the same flows",
+        "own_swept": "two threads, and a sweep",
+    }
+    yield line("whole lives, one thread", found["packets_per_s"]["one"], "packets/s")
+    for key, name in names.items():
+        yield line(name, found["packets_per_s"][key], "packets/s")
+        yield line(f"{name}, by one", found["by_one"][key], "")

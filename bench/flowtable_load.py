@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What threads do to l4_nat's flow table in the benchmark `flows`, and how long it takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+import attrs
+
+from bench.machine import RefusedError
+from galelb.datapath.sandbox import Sandbox
+from galelb.forwarder import Forwarder
+from galelb.model import Protocol, Service
+from galelb.plugins import Plugins
+from galelb.testing.contention import run_together
+from galelb.testing.lives import Lives, Record
+from galelb.testing.runner import PacketRunner
+from galelb.testing.world import build_world
+
+__all__ = ["Load", "Work", "load", "refuse_unless"]
+
+_VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
+_SOURCES = {4: "10.0.0.201", 6: "fd00::201"}
+"""The first of four: each has 64,512 ports on every node."""
+_PORT = 80
+_NODES = 10
+_PIECE = 50_000
+"""Packets of one call beside something else: some ten milliseconds."""
+
+Work = Sequence[tuple[int, int, int]]
+"""For each thread: how many lives, of which first flow on, of how many."""
+
+
+def refuse_unless(good: bool, message: str) -> None:
+    """Raise RefusedError with a message unless all is good."""
+    if not good:
+        raise RefusedError(message)
+
+
+@contextmanager
+def load(version: int, flows: int, **options: Any) -> Iterator[Load]:
+    """Load l4_nat's programs for so many flows and no more; all is gone afterwards."""
+    first = ip_address(_SOURCES[version])
+    sources = [first + number for number in range(4)]
+    wanted = {"max_flows": max(1 << 16, flows), "source_addresses": sources} | options
+    service = Service(
+        name="bench",
+        vip=ip_address(_VIPS[version]),
+        port=_PORT,
+        protocol=Protocol.TCP,
+        target_port=_PORT,
+        forwarder="l4_nat",
+    )
+    kind = Plugins.discover().forwarder("l4_nat")
+    with Sandbox() as sandbox:
+        forwarder = kind(kind.Options(**wanted))
+        world = build_world(sandbox, nodes=_NODES)
+        with (
+            PacketRunner(sandbox, world, [service], forwarder) as runner,
+            Lives(runner, service, first) as lives,
+        ):
+            yield Load(runner, lives)
+
+
+@attrs.frozen
+class Load:
+    """Programs that are loaded, and the lives that are led through them."""
+
+    runner: PacketRunner
+    lives: Lives
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """l4_nat."""
+        return self.runner.forwarder
+
+    def lead(
+        self, script: Sequence[int], work: Work, *, at_random: bool = False
+    ) -> tuple[list[Record], float]:
+        """Lead lives, each thread its own; return what became of them, and the seconds."""
+        records: list[Record] = []
+        ends: list[float] = []
+        begins: list[float] = []
+
+        def one(lane: int) -> None:
+            lives, first, count = work[lane]
+            begins.append(time.perf_counter())
+            record = self.lives.live(
+                script, lives, first=first, count=count, lane=lane, at_random=at_random
+            )
+            ends.append(time.perf_counter())
+            records.append(record)
+
+        self._together([partial(one, lane) for lane in range(len(work))])
+        return records, max(ends) - min(begins)
+
+    def rate(self, script: Sequence[int], work: Work, *, at_random: bool = False) -> float:
+        """Return how many packets per second all threads sent together."""
+        _, took_s = self.lead(script, work, at_random=at_random)
+        return sum(lives for lives, _, _ in work) * len(script) / took_s
+
+    def beside(
+        self, script: Sequence[int], flows: int, work: Callable[[], None]
+    ) -> tuple[float, float]:
+        """Send packets of flows at random until some work is done in another thread.
+
+        Returns nanoseconds per packet, made and judged, and the seconds of the work.
+        """
+        over = threading.Event()
+        found: list[int] = []
+        took: list[float] = []
+
+        def packets() -> None:
+            while not over.is_set():
+                record = self.lives.live(script, _PIECE, first=0, count=flows, at_random=True)
+                found.append(record.run_ns)
+
+        def other() -> None:
+            began = time.perf_counter()
+            try:
+                work()
+            finally:
+                over.set()
+            took.append(time.perf_counter() - began)
+
+        self._together([packets, other])
+        return sum(found) / len(found), took[0]
+
+    def _together(self, works: Sequence[Callable[[], None]]) -> None:
+        run_together(self.runner.sandbox, works)
