@@ -1,107 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws lines over logarithmic axes as SVG, with nothing but text."""
+"""Draws how a cost grows: lines of medians with bands from the least to the most (matplotlib)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 
 import attrs
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullFormatter
 
-__all__ = ["Panel", "draw"]
+__all__ = ["Panel", "Point", "draw", "save"]
 
-_COLOURS = ("#1f5fa8", "#c0392b", "#2c8a4b", "#8e5ab5", "#b7791f")
-_WIDTH, _HEIGHT = 380, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 34, 110
-_STEPS = 5
-_STYLE = (
-    "text{font:12px sans-serif;fill:#222}.t{font-weight:bold}.e{text-anchor:end}"
-    ".m{text-anchor:middle}.g{stroke:#ddd}.l{fill:none;stroke-width:2}"
-)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+_MARKERS = "osD^vP"
+_DPI = 150
+
+
+@attrs.frozen(kw_only=True)
+class Point:
+    """How much there was of what grows (1 or more), and nanoseconds of several rounds."""
+
+    at: float
+    least: float
+    median: float
+    most: float
 
 
 @attrs.frozen(kw_only=True)
 class Panel:
-    """One diagram: what grows, and lines of (how much of it, value) by name."""
+    """One diagram: what grows, what stays as it is, and lines by name."""
 
-    title: str
-    lines: Mapping[str, Sequence[tuple[float, float]]]
-
-
-def draw(title: str, panels: Sequence[Panel]) -> str:
-    """Return an SVG document of diagrams beside one another, all with one scale upwards.
-
-    Lines whose names are the same up to a comma have one colour.
-    """
-    kinds = dict.fromkeys(_kind(name) for panel in panels for name in panel.lines)
-    colours = dict(zip(kinds, cycle(_COLOURS), strict=False))
-    top = _round_up(max(y for one in panels for points in one.lines.values() for _, y in points))
-    width, height = _WIDTH * len(panels), _TOP + _HEIGHT + _BOTTOM
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}">',
-        f'<style>{_STYLE}</style><rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text class="t" x="{_LEFT}" y="20">{escape(title)}</text>',
-    ]
-    for number, panel in enumerate(panels):
-        parts.append(f'<g transform="translate({number * _WIDTH} {_TOP})">')
-        parts += [*_axes(panel, top), *_lines(panel, top, colours), "</g>"]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    grows: str
+    fixed: str
+    lines: Mapping[str, Sequence[Point]]
 
 
-def _axes(panel: Panel, top: float) -> Iterator[str]:
-    right = _WIDTH - _RIGHT
-    for step in range(_STEPS + 1):
-        value = top * step / _STEPS
-        y = _y(value, top)
-        yield f'<line class="g" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text class="e" x="{_LEFT - 6}" y="{y + 4:.1f}">{value:g}</text>'
-    for power in range(_decades(panel) + 1):
-        x = _x(10**power, panel)
-        yield f'<line class="g" x1="{x:.1f}" x2="{x:.1f}" y1="10" y2="{_HEIGHT}"/>'
-        yield f'<text class="m" x="{x:.1f}" y="{_HEIGHT + 16}">{_short(power)}</text>'
-    middle = (_LEFT + right) / 2
-    yield f'<text class="m t" x="{middle}" y="{_HEIGHT + 34}">{escape(panel.title)}</text>'
+def draw(title: str, note: str, panels: Sequence[Panel]) -> Figure:
+    """Return diagrams beside one another, with one scale upwards and one look for each name."""
+    figure = Figure(figsize=(4.8 * len(panels), 5.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=15, fontweight="bold")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    names = dict.fromkeys(name for panel in panels for name in panel.lines)
+    looks = dict(zip(names, cycle(zip(_COLOURS, _MARKERS, strict=True)), strict=False))
+    for one, panel in zip(axes, panels, strict=True):
+        _draw_panel(one, panel, looks)
+    axes[0].set_ylabel("beyond the floor, ns per packet")
+    axes[0].set_ylim(bottom=0)
+    handles = {
+        label: handle
+        for one in axes
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False
+    )
+    figure.supxlabel(note, fontsize=8.5, color="#555555")
+    return figure
 
 
-def _lines(panel: Panel, top: float, colours: Mapping[str, str]) -> Iterator[str]:
-    for number, (name, points) in enumerate(panel.lines.items()):
-        colour = colours[_kind(name)]
-        places = [(_x(x, panel), _y(y, top)) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        yield f'<polyline class="l" stroke="{colour}" points="{path}"/>'
-        yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places)
-        y = _HEIGHT + 52 + 15 * number
-        yield f'<rect x="{_LEFT}" y="{y - 9}" width="10" height="10" fill="{colour}"/>'
-        yield f'<text x="{_LEFT + 16}" y="{y}">{escape(name)}</text>'
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=_DPI)
 
 
-def _kind(name: str) -> str:
-    return name.partition(",")[0]
-
-
-def _x(value: float, panel: Panel) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log10(value) / _decades(panel)
-
-
-def _y(value: float, top: float) -> float:
-    return _HEIGHT - (_HEIGHT - 10) * max(value, 0.0) / top
-
-
-def _decades(panel: Panel) -> int:
-    """Return how many powers of ten the axis to the right has, from 1 on."""
-    most = max(x for points in panel.lines.values() for x, _ in points)
-    return max(1, math.ceil(math.log10(most) - 1e-9))
-
-
-def _short(power: int) -> str:
-    thousands, rest = divmod(power, 3)
-    return f"{10**rest}{('', 'k', 'M', 'G')[thousands]}"
-
-
-def _round_up(value: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, not below a value."""
-    power = 10.0 ** math.floor(math.log10(max(value, 1.0)))
-    return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= value)
+def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]]) -> None:
+    for name, points in panel.lines.items():
+        colour, marker = looks[name]
+        at = [one.at for one in points]
+        axes.plot(at, [one.median for one in points], color=colour, marker=marker, ms=5, label=name)
+        least, most = [one.least for one in points], [one.most for one in points]
+        axes.fill_between(at, least, most, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"number of {panel.grows}")
+    axes.set_title(panel.fixed, fontsize=10, color="#333333")
+    axes.grid(color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

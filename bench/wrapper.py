@@ -13,6 +13,7 @@ from typing import Self
 
 import attrs
 
+from bench.machine import RefusedError
 from galelb.bpf import syscalls
 from galelb.bpf.compile import Unit, compile_units
 from galelb.bpf.compose import Part, compose
@@ -122,14 +123,18 @@ class Wrapper:
         memory[: len(packed)] = packed
 
     def run(self, program: int, ifindex: int, packets: int) -> RunResult:
-        """Run packets through a program (its fd); blocks. Raises AssertionError if it fails."""
+        """Run packets through a program (its fd); blocks.
+
+        Verdict and frame are those of the last packet. Raises RefusedError if it was not sent.
+        """
         self._maps["bench_target"].set(0, program)
         result = self._sandbox.run(
             lambda: run_xdp(
                 self._fds["bench_wrapper"], self._frame, ingress_ifindex=ifindex, repeat=packets
             )
         )
-        assert result.verdict in (_TX, _REDIRECT), f"verdict {result.verdict}: it sends nothing"
+        if result.verdict not in (_TX, _REDIRECT):
+            raise RefusedError(f"verdict {result.verdict}: the program sends nothing")
         return result
 
     def time(self, program: int, ifindex: int, packets: int, rounds: int) -> list[Timing]:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -16,7 +15,7 @@ SIZES = {"ROUNDS": "1", "PACKETS": "1000", "FLOWS": "10", "NODES": "10", "SERVIC
 
 @pytest.mark.bpf
 def test_the_benchmark_of_growth_reports_and_draws_figures(tmp_path):
-    plot = tmp_path / "plots" / "scale.svg"
+    plot = tmp_path / "plots" / "scale.png"
     done = subprocess.run(
         [sys.executable, "-m", "bench", "scale", "--json"],
         env=os.environ
@@ -30,9 +29,8 @@ def test_the_benchmark_of_growth_reports_and_draws_figures(tmp_path):
     assert 0 == done.returncode, done.stderr.decode()
     series = json.loads(done.stdout)["scale"]["series"]
 
-    assert {"flows": 4, "nodes": 3, "services": 3} == {key: len(one) for key, one in series.items()}
+    assert {"flows": 4, "nodes": 4, "services": 4} == {key: len(one) for key, one in series.items()}
     assert [1, 10] == [point["at"] for point in series["flows"]["l4_nat to clients"]]
     lines = [points for each in series.values() for points in each.values()]
     assert all(one["ratio"]["min"] > 0 for points in lines for one in points)
-    drawn = ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == len(list(drawn))
+    assert plot.read_bytes().startswith(b"\x89PNG\r\n")
