@@ -157,7 +157,7 @@ class _Plane:
             hops.set_node(section.ip, hop)
         self.slots: mmap.mmap = generation.maps["gale_slots"].mmap()
         self.slots[:] = bytes(len(self.slots))
-        self.tables.use(self.slots, generation.maps["gale_slots"].max_entries, {})
+        self.tables.use(generation.maps["gale_slots"], {})
 
     async def fill(self) -> None:
         """Write everything; tables have no content yet."""

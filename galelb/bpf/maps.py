@@ -203,10 +203,28 @@ class PinnedMap:
         except (OSError, ValueError) as error:
             raise self._error("mmap", f"{error}; it is no BPF_F_MMAPABLE array") from None
 
+    @contextlib.contextmanager
+    def mapped(self, first: int, count: int) -> Iterator[memoryview]:
+        """Map some elements of a BPF_F_MMAPABLE array, as `mmap` does, until the block ends.
+
+        The kernel maps every page at once, so a large array that stays mapped is resident.
+        """
+        begin, end = first * self._stride(), (first + count) * self._stride()
+        page = begin - begin % mmap.ALLOCATIONGRANULARITY
+        try:
+            memory = mmap.mmap(self._fd, _whole_pages(end - page), offset=page)
+        except (OSError, ValueError) as error:
+            raise self._error("mmap", f"{error}; elements {first} to {first + count}") from None
+        with memory, memoryview(memory) as pages, pages[begin - page : end - page] as part:
+            yield part
+
     def _pages(self) -> int:
         """Return the bytes of all elements, in whole pages."""
-        size = -(-self.layout.leaf_size // 8) * 8 * self.max_entries
-        return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        return _whole_pages(self._stride() * self.max_entries)
+
+    def _stride(self) -> int:
+        """Return the bytes from one element of a mapped array to the next."""
+        return -(-self.layout.leaf_size // 8) * 8
 
     def _batch_size(self) -> int:
         return max(1, min(_MAX_BATCH, _BATCH_BYTES // max(self._leaf_bytes, 1)))
@@ -250,6 +268,10 @@ class PinnedMap:
 
     def _error(self, operation: str, message: str) -> MapError:
         return MapError(self.name, operation, message)
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def open_maps(layouts: Mapping[str, MapLayout]) -> dict[str, PinnedMap]:

@@ -175,8 +175,7 @@ class Deployment:
         async def switch() -> None:
             tables = await trio.to_thread.run_sync(self._live_tables, generation)
             self.datapath.use(generation)
-            slots = generation.maps["gale_slots"]
-            self._controller.tables.use(slots.mmap(), slots.max_entries, tables)
+            self._controller.tables.use(generation.maps["gale_slots"], tables)
 
         request = generation.request
         known = self._service_ids.known().values()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import structlog
@@ -17,16 +18,25 @@ from galelb.model import Service
 from galelb.tables import SlotSpace, TableSpec, digest, moved, pack
 
 if TYPE_CHECKING:
-    import mmap
-
     from galelb.plugins import Plugins
 
-__all__ = ["BuiltTable", "TableChanges", "TableKeeper", "TableSettings"]
+__all__ = ["BuiltTable", "Slots", "TableChanges", "TableKeeper", "TableSettings"]
 
 log = structlog.get_logger("galelb.tables")
 
+_ELEMENT = 8
+"""Bytes of an element of gale_slots."""
 _RETRY_S = 0.1
 _RETRIES = 50
+
+
+class Slots(Protocol):
+    """The map gale_slots, of which only what is being written is mapped."""
+
+    max_entries: int
+
+    def mapped(self, first: int, count: int) -> AbstractContextManager[memoryview]:
+        """Map `count` elements of 8 bytes from `first`. Raises MapError."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +85,7 @@ class TableKeeper:
         self._plugins = plugins
         self.settings = settings
         """Another `size` or `seed` takes a restart; other `schedulers` count from the next plan."""
-        self._memory: mmap.mmap | None = None
+        self._slots: Slots | None = None
         self._space = SlotSpace(0)
         self._built: dict[str, BuiltTable] = {}
         self._current: dict[int, BuiltTable] = {}
@@ -92,10 +102,10 @@ class TableKeeper:
         self._specs: dict[tuple[str, int], tuple[Sequence[tuple[str, float]], TableSpec]] = {}
         """By scheduler and identity of the nodes, which are held so that it stays theirs."""
 
-    def use(self, memory: mmap.mmap, elements: int, adopted: Mapping[str, int]) -> None:
+    def use(self, slots: Slots, adopted: Mapping[str, int]) -> None:
         """Work on this gale_slots from now on; `adopted` are regions that hold live tables."""
-        self._memory = memory
-        self._space = SlotSpace(elements)
+        self._slots = slots
+        self._space = SlotSpace(slots.max_entries)
         self._built.clear()
         self._former |= self._current
         self._current.clear()
@@ -244,11 +254,11 @@ class TableKeeper:
         What was adopted is not trusted blindly: the earlier run may have died, or found the disk
         full, before it could say that it had put another table there.
         """
-        if self._memory is None:
+        if self._slots is None:
             raise GaleError("lookup tables have no memory yet")
-        place = slice(first * 8, first * 8 + len(content))
-        if self._memory[place] != content:
-            self._memory[place] = content
+        with self._slots.mapped(first, len(content) // _ELEMENT) as place:
+            if place != content:
+                place[:] = content
 
     async def _tell(self, service: Service, old: BuiltTable | None, new: BuiltTable | None) -> None:
         key = (old.digest if old else "", new.digest if new else "")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,7 +24,8 @@ class FakeMap:
         self.max_entries = max_entries
         self.writes = 0
         self._entries: dict[str, tuple[Any, Any]] = {}
-        self._memory = mmap.mmap(-1, max_entries * -(-leaf_size // 8) * 8) if leaf_size else None
+        self._stride = -(-leaf_size // 8) * 8
+        self._memory = mmap.mmap(-1, max_entries * self._stride) if leaf_size else None
 
     def get(self, key: Any) -> Any | None:
         """Return the leaf, or None."""
@@ -55,3 +57,9 @@ class FakeMap:
         if self._memory is None:
             raise MapError(self.name, "mmap", "it is no BPF_F_MMAPABLE array")
         return self._memory
+
+    @contextlib.contextmanager
+    def mapped(self, first: int, count: int) -> Iterator[memoryview]:
+        """Give the memory of some elements of an mmapable array until the block ends."""
+        with memoryview(self.mmap()) as whole:
+            yield whole[first * self._stride : (first + count) * self._stride]

@@ -170,8 +170,7 @@ async def _fill(
         next_hops=next_hops,
         tables=TableKeeper(cast("Plugins", _BuildingOnly(plugins)), table_settings(config)),
     )
-    slots = generation.maps["gale_slots"]
-    controller.tables.use(slots.mmap(), slots.max_entries, {})
+    controller.tables.use(generation.maps["gale_slots"], {})
     await controller.serve(
         Served(
             services=request.services,

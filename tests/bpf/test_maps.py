@@ -136,6 +136,24 @@ def test_a_mapped_array_is_shared_memory_of_padded_elements(maps: dict[str, Pinn
         memory.close()
 
 
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (511, 2), (700, 1300), (4999, 1), (0, 5000)])
+def test_some_elements_of_an_array_can_be_mapped(
+    maps: dict[str, PinnedMap], first: int, count: int
+) -> None:
+    maps["mapped"].update([(index, index) for index in range(5000)])
+    with maps["mapped"].mapped(first, count) as part:
+        found = [value for (value,) in struct.iter_unpack("I4x", part)]
+        struct.pack_into("I", part, 8 * (count - 1), 4711)
+
+    assert list(range(first, first + count)) == found
+    assert 4711 == maps["mapped"].get(first + count - 1)
+
+
+def test_elements_beyond_the_end_cannot_be_mapped(maps: dict[str, PinnedMap]) -> None:
+    with pytest.raises(MapError, match="elements 4999 to 9999"), maps["mapped"].mapped(4999, 5000):
+        pass
+
+
 def test_only_mmapable_arrays_can_be_mapped(maps: dict[str, PinnedMap]) -> None:
     with pytest.raises(MapError, match=r"map numbers: mmap: .*BPF_F_MMAPABLE"):
         maps["numbers"].mmap()

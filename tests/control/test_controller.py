@@ -84,7 +84,7 @@ def controller(maps):
         )
     )
     tables = TableKeeper(Plugins(), TableSettings(size=SIZE, seed=0))
-    tables.use(maps["gale_slots"].mmap(), maps["gale_slots"].max_entries, {})
+    tables.use(maps["gale_slots"], {})
     return Controller(
         health=health, nodes=Numbering("node", 15), next_hops=NextHopTable(16), tables=tables
     )
@@ -284,8 +284,7 @@ def switch(controller, maps):
     """What a reload does before it serves: it goes on with the same slots."""
 
     async def go_over():
-        slots = maps["gale_slots"]
-        controller.tables.use(slots.mmap(), slots.max_entries, controller.tables.regions())
+        controller.tables.use(maps["gale_slots"], controller.tables.regions())
 
     return go_over
 
@@ -478,7 +477,7 @@ async def test_an_adopted_table_that_is_not_what_was_saved_is_written_anew(contr
     key = controller.tables.table(1).spec.digest
     memory = maps["gale_slots"].mmap()
     memory[: SIZE * 2] = b"\x07\0" * SIZE
-    controller.tables.use(memory, maps["gale_slots"].max_entries, {key: 0})
+    controller.tables.use(maps["gale_slots"], {key: 0})
     await controller.serve(served(maps))
 
     assert maps["gale_services"].get(1)["table"] == 0

@@ -119,7 +119,7 @@ async def view() -> RunningView:
     )
     fakes = maps()
     tables = TableKeeper(plugins, TableSettings(size=SIZE, seed=0))
-    tables.use(fakes["gale_slots"].mmap(), fakes["gale_slots"].max_entries, {})
+    tables.use(fakes["gale_slots"], {})
     controller = Controller(
         health=health, nodes=Numbering("node", 15), next_hops=NextHopTable(16), tables=tables
     )
