@@ -56,19 +56,20 @@ def run_command(
     _require_root("galelb run")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     _expect_to_compile()
-    import trio
+    with _collecting_nothing():
+        import trio
 
-    from galelb.balancer import Balancer
-    from galelb.bpf.bpffs import ensure_bpffs
-    from galelb.config import find_config, load_balancer_config, missing_interfaces
-    from galelb.datapath.claims import claimed
-    from galelb.datapath.interfaces import wanted_interfaces
-    from galelb.logs import configure_logging
-    from galelb.plugins import Plugins
+        from galelb.balancer import Balancer
+        from galelb.bpf.bpffs import ensure_bpffs
+        from galelb.config import find_config, load_balancer_config, missing_interfaces
+        from galelb.datapath.claims import claimed
+        from galelb.datapath.interfaces import wanted_interfaces
+        from galelb.logs import configure_logging
+        from galelb.plugins import Plugins
 
-    configure_logging(log_level, json=log_json)
-    plugins = Plugins.discover()
-    loaded = load_balancer_config(find_config("lb.toml", config), plugins, select)
+        configure_logging(log_level, json=log_json)
+        plugins = Plugins.discover()
+        loaded = load_balancer_config(find_config("lb.toml", config), plugins, select)
     if missing := missing_interfaces(loaded):
         raise ConfigError(
             [f"{loaded.path}: this machine has no interface {name}" for name in missing]
@@ -78,6 +79,16 @@ def run_command(
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
         collect_seldom()
         trio.run(_run_until_signal, balancer, select)
+
+
+@contextlib.contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Keep the garbage collector out of imports, which leave no garbage: a tenth of their time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def collect_seldom() -> None:
