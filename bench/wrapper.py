@@ -122,6 +122,11 @@ class Wrapper:
         packed = b"".join(_FLOW.pack(f.saddr, f.daddr, f.ports) for f in self._flows)
         memory[: len(packed)] = packed
 
+    @property
+    def floor(self) -> int:
+        """The program (its fd) that only sends packets back."""
+        return self._fds["bench_floor"]
+
     def run(self, program: int, ifindex: int, packets: int) -> RunResult:
         """Run packets through a program (its fd); blocks.
 
@@ -141,6 +146,6 @@ class Wrapper:
         """Measure a program and the floor, in turn, so that both meet the same noise."""
         found = []
         for _ in range(rounds):
-            floor = self.run(self._fds["bench_floor"], ifindex, packets).duration_ns
+            floor = self.run(self.floor, ifindex, packets).duration_ns
             found.append(Timing(self.run(program, ifindex, packets).duration_ns, floor))
         return found
