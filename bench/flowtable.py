@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,15 +23,17 @@ from typing import Any
 import attrs
 from galelb_plugins.l4_nat.entries import USED, EntryTable
 from galelb_plugins.l4_nat.sweep import What, sweep
+from galelb_plugins.l4_nat.sweeper import BITE
 
 from bench.figures import line, machine, spread
 from bench.flowtable_census import census
-from bench.flowtable_load import Load, load, refuse_unless
+from bench.flowtable_load import Load, load, rate, refuse_unless
 from bench.machine import ratios
+from galelb.abi import Reason
 from galelb.testing.lives import CLOSE, OPEN, USE, Record
 
 FLOWS = int(os.environ.get("GALELB_BENCH_FLOWS", "1000000"))
-ROUNDS = int(os.environ.get("GALELB_BENCH_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("GALELB_BENCH_ROUNDS", "3"))
 PACKETS = int(os.environ.get("GALELB_BENCH_PACKETS", "1000000"))
 _SYN, _REST, _ESTABLISHED = OPEN[:1], (OPEN[2], *OPEN[1:]), OPEN[2:]
 _LIFE = (*OPEN, *USE, *CLOSE)
@@ -39,8 +42,20 @@ _PATIENT = {"tcp_syn_timeout": 3600.0}
 _BUSY = {"port_quarantine": 1.0}
 _BUSY_FLOWS = 10_000
 """Flows of a thread that opens and closes them."""
-_BITE = 128
+_FEW_FLOWS = 64
+"""Flows that threads share, drawn at random: they meet all the time."""
+_BITE = 1 << 13
+"""Runs of the sweep per call: so many that what a call costs (see `bite`) hardly counts."""
+_BITES = 20
+_REFUSALS = {"table_full", "flow_busy"}
 _WORKS = ("sweep", "count", "list")
+_CONTENDED = {
+    "one": "packets of whole lives, one thread",
+    "own": "two threads, flows of their own",
+    "swept": "two threads, flows of their own, and a sweep",
+    "few": "one thread, few flows",
+    "same": "two threads, the same few flows",
+}
 
 
 def run() -> dict[str, Any]:
@@ -58,7 +73,10 @@ def measure(version: int, flows: int) -> dict[str, Any]:
     with load(version, flows, **_PATIENT) as full:
         opened = _open(full, flows)
         held = _hold(full, flows)
-        beside = _beside(full, version, flows)
+        beside = _beside(full, version, flows) | {
+            "bite_ms": _bites(full, version),
+            "harness_ns": full.harness_ns(flows, PACKETS),
+        }
     with load(version, 1 << 18, **_BUSY) as busy:
         contention = _contend(busy)
     return {"version": version, "open": opened, "held": held, **beside, "contention": contention}
@@ -75,16 +93,15 @@ def _open(table: Load, flows: int) -> dict[str, Any]:
     edges = [flows * number // ROUNDS for number in range(ROUNDS + 1)]
     for first, end in itertools.pairwise(edges):
         half = (first + end) // 2
-        found["new_1"].append(table.rate(_SYN, [(half - first, first, half - first)]))
+        one = [(half - first, first, half - first)]
+        found["new_1"].append(rate(table.lead(_SYN, one)))
         middle = (half + end) // 2
         two = [(middle - half, half, middle - half), (end - middle, middle, end - middle)]
-        found["new_2"].append(table.rate(_SYN, two))
-        records, _ = table.lead(_REST, [(end - first, first, end - first)])
-        _check(records)
-        one = (PACKETS, 0, end)
+        found["new_2"].append(rate(table.lead(_SYN, two)))
+        _check(table.lead(_REST, [(end - first, first, end - first)]))
         for threads in (1, 2):
-            rate = table.rate(_ESTABLISHED, [one] * threads, at_random=True)
-            found[f"established_{threads}"].append(rate)
+            records = table.lead(_ESTABLISHED, [(PACKETS, 0, end)] * threads, at_random=True)
+            found[f"established_{threads}"].append(rate(records))
     return {
         "packets_per_s": {key: spread(rates, 0) for key, rates in found.items()},
         "established_by_new": ratios(found["established_1"], found["new_1"]),
@@ -102,14 +119,26 @@ def _check(records: list[Record]) -> None:
 
 def _hold(table: Load, flows: int) -> dict[str, Any]:
     """Use every flow once more and count them all."""
-    (record,), _ = table.lead(USE, [(flows, 0, flows)])
+    (record,) = table.lead(USE, [(flows, 0, flows)])
     _check([record])
     found = census(table.runner.maps, table.lives.version)
     refuse_unless(found.whole, f"flows and ports do not agree: {found}")
     expected = flows - record.missed[0]
     refuse_unless(found.flows == expected, f"{found.flows} flows are there, not {expected}")
     _locks_are_free(table)
-    return {"refused": record.missed[0], **attrs.asdict(found)}
+    return {"refused": record.missed[0], "dropped": _dropped(table), **attrs.asdict(found)}
+
+
+def _dropped(table: Load) -> dict[str, int]:
+    """Return packets that were not forwarded so far, by reason: the first ones of refused flows."""
+    good = {Reason.FORWARDED, Reason.RETURNED}
+    found: dict[str, int] = {}
+    for number, leaves in table.runner.maps["gale_service_stats"].items():
+        reason, packets = Reason(number % len(Reason)), sum(leaf["packets"] for leaf in leaves)
+        if packets and reason not in good:
+            found[reason.name.lower()] = found.get(reason.name.lower(), 0) + packets
+    refuse_unless(found.keys() <= _REFUSALS, f"packets were dropped: {found}")
+    return found
 
 
 def _locks_are_free(table: Load) -> None:
@@ -142,17 +171,27 @@ def _beside(table: Load, version: int, flows: int) -> dict[str, Any]:
 
 
 def _alone(table: Load, flows: int) -> float:
-    (record,), _ = table.lead(_ESTABLISHED, [(PACKETS, 0, flows)], at_random=True)
+    (record,) = table.lead(_ESTABLISHED, [(PACKETS, 0, flows)], at_random=True)
     return record.run_ns
 
 
 def _sweep(table: Load, version: int) -> None:
-    """Sweep flows and ports from end to end, in the sweeper's bites but without its pauses."""
+    """Sweep flows and ports from end to end."""
     for what in What:
         first, done = 0, False
         while not done:
             part = sweep(table.runner, what, version, first, _BITE)
             first, done = part.next, part.done
+
+
+def _bites(table: Load, version: int) -> dict[str, float]:
+    """Return the milliseconds of what the sweeper does at a time, with nothing beside it."""
+    took = []
+    for _ in range(_BITES):
+        began = time.perf_counter()
+        sweep(table.runner, What.FLOWS, version, 0, BITE)
+        took.append(1000 * (time.perf_counter() - began))
+    return spread(took)
 
 
 def _count(table: Load, version: int, flows: int) -> None:
@@ -175,33 +214,35 @@ def _contend(table: Load) -> dict[str, Any]:
     """Open, use and close flows: one thread, two with flows of their own, two with the same."""
     lives = max(1, PACKETS // len(_LIFE))
     mine, other = (lives, 0, _BUSY_FLOWS), (lives, _BUSY_FLOWS, _BUSY_FLOWS)
-    found: dict[str, list[float]] = {"one": [], "own": [], "same": [], "own_swept": []}
+    few = (lives, 2 * _BUSY_FLOWS, _FEW_FLOWS)
+    found: dict[str, list[float]] = {name: [] for name in ("one", "own", "swept", "few", "same")}
     for _ in range(ROUNDS):
         found["one"].append(_lives(table, [mine]))
         found["own"].append(_lives(table, [mine, other]))
-        found["same"].append(_lives(table, [mine, mine], shared=True))
         with _sweeping(table):
-            found["own_swept"].append(_lives(table, [mine, other]))
+            found["swept"].append(_lives(table, [mine, other]))
+        found["few"].append(_lives(table, [few]))
+        found["same"].append(_lives(table, [few, few]))
     after = census(table.runner.maps, table.lives.version)
     refuse_unless(after.whole, f"flows and ports do not agree: {after}")
     _locks_are_free(table)
-    one = found.pop("one")
     return {
-        "packets_per_s": {key: spread(rates, 0) for key, rates in {"one": one, **found}.items()},
-        "by_one": {key: ratios(rates, one) for key, rates in found.items()},
+        "packets_per_s": {key: spread(rates, 0) for key, rates in found.items()},
+        "own_by_one": ratios(found["own"], found["one"]),
+        "swept_by_own": ratios(found["swept"], found["own"]),
+        "same_by_few": ratios(found["same"], found["few"]),
     }
 
 
-def _lives(table: Load, work: list[tuple[int, int, int]], *, shared: bool = False) -> float:
-    """Return packets per second; of lives that others cannot end none may go wrong."""
-    records, took_s = table.lead(_LIFE, work)
-    ended = sum(record.ended for record in records)
+def _lives(table: Load, work: list[tuple[int, int, int]]) -> float:
+    """Return packets per second; of lives that no other thread can end none may go wrong."""
+    records = table.lead(_LIFE, work, at_random=work[0][2] == _FEW_FLOWS)
     refuse_unless(not sum(r.crossed for r in records), f"answers reached others: {records}")
-    if not shared:
+    if len(set(work)) == len(work):
         _check(records)
+        ended = sum(record.ended for record in records)
         refuse_unless(ended > 0.99 * sum(n for n, _, _ in work), f"flows were refused: {records}")
-    missed = sum(step * count for r in records for step, count in enumerate(r.missed, 1))
-    return (ended * len(_LIFE) + missed) / took_s
+    return rate(records)
 
 
 @contextmanager
@@ -228,17 +269,22 @@ def describe(result: Mapping[str, Any]) -> str:
     for one in result["families"]:
         held = one["held"]
         lines.append(
-            f"  IPv{one['version']}: {held['flows']:,} flows held, {held['refused']} refused"
+            f"  IPv{one['version']}: {held['flows']:,} flows held, {held['refused']} refused;"
+            f" packets dropped: {held['dropped'] or 'none'}"
         )
         lines += [*_opened(one["open"]), *_meanwhile(one), *_contended(one["contention"])]
     return "\n".join(lines)
+
+
+def _millions(rates: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(value / 1e6, 2) for key, value in rates.items()}
 
 
 def _opened(found: Mapping[str, Any]) -> Iterator[str]:
     for key, name in (("new", "new flows"), ("established", "packets of open flows")):
         for threads in (1, 2):
             rates = found["packets_per_s"][f"{key}_{threads}"]
-            yield line(f"{name}, {threads} CPU", rates, "/s")
+            yield line(f"{name}, {threads} CPU", _millions(rates), "million/s")
         yield line(f"{name}, 2 CPUs by 1", found[f"{key}_by_two"], "")
     yield line("packets of open flows by new flows, 1 CPU", found["established_by_new"], "")
 
@@ -247,15 +293,12 @@ def _meanwhile(found: Mapping[str, Any]) -> Iterator[str]:
     for name in _WORKS:
         yield line(f"{name} all", found[name]["ms"], "ms")
         yield line(f"packets meanwhile by packets alone: {name}", found[name]["packet_ratio"], "")
+    yield line("a bite of the sweeper", found["bite_ms"], "ms")
 
 
 def _contended(found: Mapping[str, Any]) -> Iterator[str]:
-    names = {
-        "own": "two threads, flows of their own",
-        "same": "two threads, the same flows",
-        "own_swept": "two threads, and a sweep",
-    }
-    yield line("whole lives, one thread", found["packets_per_s"]["one"], "packets/s")
-    for key, name in names.items():
-        yield line(name, found["packets_per_s"][key], "packets/s")
-        yield line(f"{name}, by one", found["by_one"][key], "")
+    for key, name in _CONTENDED.items():
+        yield line(name, _millions(found["packets_per_s"][key]), "million/s")
+    yield line("two threads by one, flows of their own", found["own_by_one"], "")
+    yield line("with a sweep by without", found["swept_by_own"], "")
+    yield line("two threads by one, the same few flows", found["same_by_few"], "")

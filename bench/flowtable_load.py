@@ -23,7 +23,7 @@ from galelb.testing.lives import Lives, Record
 from galelb.testing.runner import PacketRunner
 from galelb.testing.world import build_world
 
-__all__ = ["Load", "Work", "load", "refuse_unless"]
+__all__ = ["Load", "Work", "load", "rate", "refuse_unless"]
 
 _VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 _SOURCES = {4: "10.0.0.201", 6: "fd00::201"}
@@ -43,11 +43,19 @@ def refuse_unless(good: bool, message: str) -> None:
         raise RefusedError(message)
 
 
+def rate(records: Sequence[Record]) -> float:
+    """Return packets per second of threads that ran at the same time, by the kernel's clock.
+
+    That stops for a thread that has to wait for a CPU, and before and after all of its packets.
+    """
+    return sum(1e9 / record.run_ns for record in records)
+
+
 @contextmanager
 def load(version: int, flows: int, **options: Any) -> Iterator[Load]:
     """Load l4_nat's programs for so many flows and no more; all is gone afterwards."""
     first = ip_address(_SOURCES[version])
-    sources = [first + number for number in range(4)]
+    sources = tuple(first + number for number in range(4))
     wanted = {"max_flows": max(1 << 16, flows), "source_addresses": sources} | options
     service = Service(
         name="bench",
@@ -80,30 +88,27 @@ class Load:
         """l4_nat."""
         return self.runner.forwarder
 
-    def lead(
-        self, script: Sequence[int], work: Work, *, at_random: bool = False
-    ) -> tuple[list[Record], float]:
-        """Lead lives, each thread its own; return what became of them, and the seconds."""
+    def lead(self, script: Sequence[int], work: Work, *, at_random: bool = False) -> list[Record]:
+        """Lead lives, each thread its own; return what became of them."""
         records: list[Record] = []
-        ends: list[float] = []
-        begins: list[float] = []
 
         def one(lane: int) -> None:
             lives, first, count = work[lane]
-            begins.append(time.perf_counter())
-            record = self.lives.live(
-                script, lives, first=first, count=count, lane=lane, at_random=at_random
+            records.append(
+                self.lives.live(
+                    script, lives, first=first, count=count, lane=lane, at_random=at_random
+                )
             )
-            ends.append(time.perf_counter())
-            records.append(record)
 
         self._together([partial(one, lane) for lane in range(len(work))])
-        return records, max(ends) - min(begins)
+        return records
 
-    def rate(self, script: Sequence[int], work: Work, *, at_random: bool = False) -> float:
-        """Return how many packets per second all threads sent together."""
-        _, took_s = self.lead(script, work, at_random=at_random)
-        return sum(lives for lives, _, _ in work) * len(script) / took_s
+    def harness_ns(self, flows: int, packets: int) -> float:
+        """Return what making and judging a packet costs, which is in all other figures."""
+        self.lives.aim(None)
+        (record,) = self.lead((0,), [(packets, 0, flows)], at_random=True)
+        self.lives.aim(self.runner.entry_fd)
+        return record.run_ns
 
     def beside(
         self, script: Sequence[int], flows: int, work: Callable[[], None]
