@@ -365,6 +365,28 @@ async def test_services_with_the_same_nodes_share_one_table(controller, maps):
     assert maps["gale_services"].get(1)["table"] == maps["gale_services"].get(2)["table"]
 
 
+async def test_a_service_goes_over_to_a_table_that_is_whole_and_the_old_one_stays(
+    controller, maps, monkeypatch
+):
+    add(controller, A)
+    await controller.serve(served(maps))
+    old = maps["gale_services"].get(1)["table"]
+    pointed = []
+    write = maps["gale_services"].set
+
+    def look_and_write(key, leaf):
+        pointed.append((leaf["table"], set(slots(maps, leaf["table"])), set(slots(maps, old))))
+        write(key, leaf)
+
+    monkeypatch.setattr(maps["gale_services"], "set", look_and_write)
+    add(controller, B)
+    await controller.serve(served(maps))
+
+    [(new, named, formerly)] = pointed
+    assert old != new
+    assert ({1, 2}, {1}) == (named, formerly)
+
+
 async def test_a_retired_service_is_cleared(controller, maps):
     add(controller, A)
     await controller.serve(served(maps))
