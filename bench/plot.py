@@ -11,7 +11,7 @@ import attrs
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter
 
 __all__ = ["Panel", "Point", "draw", "save"]
 
@@ -56,9 +56,7 @@ def draw(title: str, note: str, panels: Sequence[Panel]) -> Figure:
         for one in axes
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False
-    )
+    axes[0].legend(list(handles.values()), list(handles), loc="upper left", framealpha=0.9)
     figure.supxlabel(note, fontsize=8.5, color="#555555")
     return figure
 
@@ -78,9 +76,9 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]]) 
         axes.fill_between(at, least, most, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
     axes.set_xlabel(f"number of {panel.grows}")
-    axes.set_title(panel.fixed, fontsize=10, color="#333333")
+    axes.set_title(f"{panel.grows} ({panel.fixed})", fontsize=11)
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
