@@ -69,7 +69,7 @@ def numbers(lane: int) -> int:
 
 
 class Company:
-    """What goes on beside the lives until they are led: each is a function for a thread."""
+    """What goes on beside the lives until they are led, at least once; each for a thread."""
 
     def __init__(self, runner: PacketRunner, version: int) -> None:
         self._runner, self._version = runner, version
@@ -78,7 +78,7 @@ class Company:
         self.swept = self.read = 0
 
     def sweeping(self) -> None:
-        while not self.over.is_set():
+        while not self.swept or not self.over.is_set():
             for what in What:
                 sweep_all(self._runner, self._version, what)
             self.swept += 1
@@ -87,7 +87,7 @@ class Company:
         """Every flow that is read is one that somebody has."""
         mine = {client_of(self._version, n) for n in range(KEYS * (SHARED[0] + 1) + REAL)}
         nodes = {node.address for node in self._runner.world.nodes}
-        while not self.over.is_set():
+        while not self.read or not self.over.is_set():
             view = self._runner.view()
             for flow in self._runner.forwarder.flows(self._runner, view, limit=10**6):
                 if (flow.client, flow.client_port) not in mine or flow.node not in nodes:
@@ -218,7 +218,7 @@ def test_lives_on_all_cpus_beside_everything_else(runners, audit, mode, version)
     assert {lives} == {r.ended + sum(r.missed) for r in records.values()}
     assert [0, 0] == [records[lane].crossed for lane in SHARED]
     assert ([], REAL) == (traffic.wrong, traffic.answered)
-    assert (set(), True, True) == (company.strangers, company.swept > 0, company.read > 0)
+    assert set() == company.strangers
     assert [] == audit(runner).problems
     nothing_is_left(runner, version, audit)
 
