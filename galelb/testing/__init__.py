@@ -5,6 +5,6 @@
 what forwarders do to packets. For tests of your own: `packets` builds frames,
 `runner.PacketRunner` runs them through compiled programs in a `kernel.Sandbox` with a `world`,
 `cases` are tables of packets with what must become of them, `corpus` draws packets of all kinds,
-`differential` compares program and model, `wires` sends real ones, `storm` and `contention` find
-races, `schedulers` is the contract of schedulers.
+`differential` compares program and model, `wires` sends real ones, `storm`, `lives`,
+`contention` and `ready` find races, `schedulers` is the contract of schedulers.
 """

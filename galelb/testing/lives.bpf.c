@@ -29,7 +29,9 @@ struct lives_lane {
 	u64 crossed;		/* answers that went to somebody else */
 	u64 moved;		/* packets of the client that went another way than its first one */
 	u64 ended;		/* lives that came to the end of the script */
-	u64 spare[5];
+	u64 began_ns;		/* when the first packet was made, the last one judged */
+	u64 over_ns;
+	u64 spare[3];
 };
 
 /* What frames are made of: 0 = the client's, 1 = the node's. */
@@ -154,10 +156,15 @@ static __always_inline int lives_run(struct xdp_md *ctx, u32 lane)
 
 	if (!l || !l->count || data + LIVES_LEN > (void *)(long)ctx->data_end)
 		return LIVES_ABORTED;
+	if (!l->began_ns)
+		l->began_ns = bpf_ktime_get_ns();
 	if (l->step)
 		lives_judge(l, data);
-	if (!l->left)
+	if (!l->left) {
+		if (!l->over_ns)
+			l->over_ns = bpf_ktime_get_ns();
 		return LIVES_PASS;
+	}
 	if (!l->step)
 		lives_draw(l);
 	if (lives_make(l, data))

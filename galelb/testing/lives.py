@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.resources import files
 from ipaddress import ip_address
 from types import TracebackType
@@ -22,6 +23,7 @@ from galelb.bpf.maps import close_maps, open_maps
 from galelb.bpf.testrun import run_xdp
 from galelb.model import IPAddress, Protocol, Service
 from galelb.testing.packets import frame
+from galelb.testing.ready import ready
 from galelb.testing.runner import PacketRunner
 from galelb.testing.world import PRIVATE
 
@@ -37,6 +39,7 @@ USE = (ACK, ANSWER | ACK)
 CLOSE = (FIN | ACK, ANSWER | FIN | ACK, ACK)
 """After this the flow is closed from both sides."""
 
+_LANES = tuple(f"lives_{lane}" for lane in range(LANES))
 _STEPS = 8
 _PASS = 2
 _SEED = 0x9E3779B97F4A7C15
@@ -53,7 +56,8 @@ class Record:
 
     `missed`: by step of the script, packets that were not forwarded; the life ended there.
     `crossed`: answers that reached somebody else; `moved`: packets of a client that left another
-    way than its first one; `ended`: lives that came to the end. `run_ns`: mean of all runs.
+    way than its first one; `ended`: lives that came to the end. `run_ns`: mean of all runs, without
+    waiting for a CPU; `began_ns`, `over_ns`: when all that was, by the monotonic clock.
     """
 
     missed: tuple[int, ...]
@@ -61,6 +65,8 @@ class Record:
     moved: int
     ended: int
     run_ns: int
+    began_ns: int
+    over_ns: int
 
 
 def client_of(version: int, flow: int) -> tuple[IPAddress, int]:
@@ -86,12 +92,16 @@ class Lives:
             frame(str(node.address), str(source or first), service.target_port, 1024),
         )
         self._length = len(frames[0])
-        names = [*(f"lives_{lane}" for lane in range(LANES)), "lives_floor"]
+        names = [*_LANES, "lives_floor"]
         text = files("galelb.testing").joinpath("lives.bpf.c").read_text()
         defines = self._defines(service, first)
         compiled = runner.sandbox.compile(text, dict.fromkeys(names, "xdp"), defines)
+        self._stack = ExitStack()
         self._maps = open_maps(compiled.maps)
+        self._stack.callback(close_maps, self._maps)
         self._fds = {name: syscalls.obj_get(compiled.programs[name].pin) for name in names}
+        for fd in self._fds.values():
+            self._stack.callback(os.close, fd)
         self._maps["lives_frames"].update((n, {"data": data}) for n, data in enumerate(frames))
         self.aim(runner.entry_fd)
 
@@ -108,6 +118,8 @@ class Lives:
         }
 
     def __enter__(self) -> Self:
+        programs = [self._fds[name] for name in _LANES]
+        self._stack.enter_context(ready(self._runner.sandbox, programs))
         return self
 
     def __exit__(
@@ -116,9 +128,7 @@ class Lives:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        close_maps(self._maps)
-        for fd in self._fds.values():
-            os.close(fd)
+        self._stack.close()
 
     def aim(self, program: int | None) -> None:
         """Run packets through this program (its fd); None = through one that forwards nothing."""
@@ -157,6 +167,8 @@ class Lives:
             moved=left["moved"],
             ended=left["ended"],
             run_ns=result.duration_ns,
+            began_ns=left["began_ns"],
+            over_ns=left["over_ns"],
         )
 
 
@@ -175,6 +187,8 @@ def _lane(
         "crossed",
         "moved",
         "ended",
+        "began_ns",
+        "over_ns",
     )
     return {
         **dict.fromkeys(counters, 0),
@@ -185,5 +199,5 @@ def _lane(
         "steps": len(script),
         "script": bytes(script).ljust(_STEPS, b"\0"),
         "missed": [0] * _STEPS,
-        "spare": [0] * 5,
+        "spare": [0] * 3,
     }
