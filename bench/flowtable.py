@@ -27,7 +27,7 @@ from galelb_plugins.l4_nat.sweeper import BITE
 
 from bench.figures import line, machine, spread
 from bench.flowtable_census import census
-from bench.flowtable_load import Load, load, rate, refuse_unless
+from bench.flowtable_load import Load, load, rate, refuse_unless, together
 from bench.machine import ratios
 from galelb.abi import Reason
 from galelb.testing.lives import CLOSE, OPEN, USE, Record
@@ -84,7 +84,7 @@ def measure(version: int, flows: int) -> dict[str, Any]:
 
 def _open(table: Load, flows: int) -> dict[str, Any]:
     """Open all flows in rounds, half of each round by two threads; measure packets meanwhile."""
-    found: dict[str, list[float]] = {
+    found: dict[str, list[list[Record]]] = {
         "new_1": [],
         "new_2": [],
         "established_1": [],
@@ -94,20 +94,26 @@ def _open(table: Load, flows: int) -> dict[str, Any]:
     for first, end in itertools.pairwise(edges):
         half = (first + end) // 2
         one = [(half - first, first, half - first)]
-        found["new_1"].append(rate(table.lead(_SYN, one)))
+        found["new_1"].append(table.lead(_SYN, one))
         middle = (half + end) // 2
         two = [(middle - half, half, middle - half), (end - middle, middle, end - middle)]
-        found["new_2"].append(rate(table.lead(_SYN, two)))
+        found["new_2"].append(table.lead(_SYN, two))
         _check(table.lead(_REST, [(end - first, first, end - first)]))
         for threads in (1, 2):
             records = table.lead(_ESTABLISHED, [(PACKETS, 0, end)] * threads, at_random=True)
-            found[f"established_{threads}"].append(rate(records))
+            found[f"established_{threads}"].append(records)
+    rates = _rates(found)
     return {
-        "packets_per_s": {key: spread(rates, 0) for key, rates in found.items()},
-        "established_by_new": ratios(found["established_1"], found["new_1"]),
-        "new_by_two": ratios(found["new_2"], found["new_1"]),
-        "established_by_two": ratios(found["established_2"], found["established_1"]),
+        "packets_per_s": {key: spread(values, 0) for key, values in rates.items()},
+        "established_by_new": ratios(rates["established_1"], rates["new_1"]),
+        "new_by_two": ratios(rates["new_2"], rates["new_1"]),
+        "new_together": spread([together(records) for records in found["new_2"]], 2),
+        "established_by_two": ratios(rates["established_2"], rates["established_1"]),
     }
+
+
+def _rates(found: Mapping[str, list[list[Record]]]) -> dict[str, list[float]]:
+    return {key: [rate(records) for records in rounds] for key, rounds in found.items()}
 
 
 def _check(records: list[Record]) -> None:
@@ -215,7 +221,7 @@ def _contend(table: Load) -> dict[str, Any]:
     lives = max(1, PACKETS // len(_LIFE))
     mine, other = (lives, 0, _BUSY_FLOWS), (lives, _BUSY_FLOWS, _BUSY_FLOWS)
     few = (lives, 2 * _BUSY_FLOWS, _FEW_FLOWS)
-    found: dict[str, list[float]] = {name: [] for name in ("one", "own", "swept", "few", "same")}
+    found: dict[str, list[list[Record]]] = {name: [] for name in _CONTENDED}
     for _ in range(ROUNDS):
         found["one"].append(_lives(table, [mine]))
         found["own"].append(_lives(table, [mine, other]))
@@ -226,23 +232,26 @@ def _contend(table: Load) -> dict[str, Any]:
     after = census(table.runner.maps, table.lives.version)
     refuse_unless(after.whole, f"flows and ports do not agree: {after}")
     _locks_are_free(table)
+    rates = _rates(found)
     return {
-        "packets_per_s": {key: spread(rates, 0) for key, rates in found.items()},
-        "own_by_one": ratios(found["own"], found["one"]),
-        "swept_by_own": ratios(found["swept"], found["own"]),
-        "same_by_few": ratios(found["same"], found["few"]),
+        "packets_per_s": {key: spread(values, 0) for key, values in rates.items()},
+        "own_by_one": ratios(rates["own"], rates["one"]),
+        "swept_by_own": ratios(rates["swept"], rates["own"]),
+        "same_by_few": ratios(rates["same"], rates["few"]),
+        "own_together": spread([together(records) for records in found["own"]], 2),
+        "same_together": spread([together(records) for records in found["same"]], 2),
     }
 
 
-def _lives(table: Load, work: list[tuple[int, int, int]]) -> float:
-    """Return packets per second; of lives that no other thread can end none may go wrong."""
+def _lives(table: Load, work: list[tuple[int, int, int]]) -> list[Record]:
+    """Lead lives; of those that no other thread can end none may go wrong."""
     records = table.lead(_LIFE, work, at_random=work[0][2] == _FEW_FLOWS)
     refuse_unless(not sum(r.crossed for r in records), f"answers reached others: {records}")
     if len(set(work)) == len(work):
         _check(records)
         ended = sum(record.ended for record in records)
         refuse_unless(ended > 0.99 * sum(n for n, _, _ in work), f"flows were refused: {records}")
-    return rate(records)
+    return records
 
 
 @contextmanager
@@ -286,6 +295,7 @@ def _opened(found: Mapping[str, Any]) -> Iterator[str]:
             rates = found["packets_per_s"][f"{key}_{threads}"]
             yield line(f"{name}, {threads} CPU", _millions(rates), "million/s")
         yield line(f"{name}, 2 CPUs by 1", found[f"{key}_by_two"], "")
+    yield line("new flows, share of time in which both CPUs opened them", found["new_together"], "")
     yield line("packets of open flows by new flows, 1 CPU", found["established_by_new"], "")
 
 
@@ -300,5 +310,7 @@ def _contended(found: Mapping[str, Any]) -> Iterator[str]:
     for key, name in _CONTENDED.items():
         yield line(name, _millions(found["packets_per_s"][key]), "million/s")
     yield line("two threads by one, flows of their own", found["own_by_one"], "")
+    yield line("share of time in which both ran, flows of their own", found["own_together"], "")
     yield line("with a sweep by without", found["swept_by_own"], "")
     yield line("two threads by one, the same few flows", found["same_by_few"], "")
+    yield line("share of time in which both ran, few flows", found["same_together"], "")

@@ -23,7 +23,7 @@ from galelb.testing.lives import Lives, Record
 from galelb.testing.runner import PacketRunner
 from galelb.testing.world import build_world
 
-__all__ = ["Load", "Work", "load", "rate", "refuse_unless"]
+__all__ = ["Load", "Work", "load", "rate", "refuse_unless", "together"]
 
 _VIPS = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 _SOURCES = {4: "10.0.0.201", 6: "fd00::201"}
@@ -49,6 +49,16 @@ def rate(records: Sequence[Record]) -> float:
     That stops for a thread that has to wait for a CPU, and before and after all of its packets.
     """
     return sum(1e9 / record.run_ns for record in records)
+
+
+def together(records: Sequence[Record]) -> float:
+    """Return the least share of the shorter one's time in which two threads ran at once.
+
+    What both ran for, less the time that passed, they cannot have run one after the other.
+    """
+    ran = [record.run_ns * record.runs for record in records]
+    passed = max(r.over_ns for r in records) - min(r.began_ns for r in records)
+    return min(1.0, max(0.0, (sum(ran) - passed) / min(ran)))
 
 
 @contextmanager

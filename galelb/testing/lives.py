@@ -56,14 +56,15 @@ class Record:
 
     `missed`: by step of the script, packets that were not forwarded; the life ended there.
     `crossed`: answers that reached somebody else; `moved`: packets of a client that left another
-    way than its first one; `ended`: lives that came to the end. `run_ns`: mean of all runs, without
-    waiting for a CPU; `began_ns`, `over_ns`: when all that was, by the monotonic clock.
+    way than its first one; `ended`: lives that came to the end. `run_ns`: mean of all `runs`,
+    without waiting for a CPU; `began_ns`, `over_ns`: when all that was, by the monotonic clock.
     """
 
     missed: tuple[int, ...]
     crossed: int
     moved: int
     ended: int
+    runs: int
     run_ns: int
     began_ns: int
     over_ns: int
@@ -153,11 +154,12 @@ class Lives:
         assert not script[0] & ANSWER, "a client speaks first"
         self._maps["lives_lanes"].set(lane, _lane(script, lives, first, count, at_random))
         ifindex = self._runner.world.interface(PRIVATE).ifindex
+        runs = lives * len(script) + 1  # the last one only judges
         result = run_xdp(
-            self._fds[f"lives_{lane}"],
+            self._fds[_LANES[lane]],
             bytes(self._length),
             ingress_ifindex=ifindex,
-            repeat=lives * len(script) + 1,  # the last run only judges
+            repeat=runs,
         )
         left = self._maps["lives_lanes"].get(lane) or {}
         assert (result.verdict, left["left"]) == (_PASS, 0), "frames changed their length"
@@ -166,6 +168,7 @@ class Lives:
             crossed=left["crossed"],
             moved=left["moved"],
             ended=left["ended"],
+            runs=runs,
             run_ns=result.duration_ns,
             began_ns=left["began_ns"],
             over_ns=left["over_ns"],
