@@ -18,14 +18,21 @@ static __always_inline void gale_tail(GALE_CTX *ctx, u32 index)
 	gale_slow_tc.call(ctx, index);
 }
 
+/* 64 bits wide at once: ctx_xdp.h tells why. */
 static __always_inline void *gale_data(GALE_CTX *ctx)
 {
-	return (void *)(long)ctx->data;
+	u64 data = ctx->data;
+
+	GALE_OPAQUE(data);
+	return (void *)data;
 }
 
 static __always_inline void *gale_data_end(GALE_CTX *ctx)
 {
-	return (void *)(long)ctx->data_end;
+	u64 end = ctx->data_end;
+
+	GALE_OPAQUE(end);
+	return (void *)end;
 }
 
 static __always_inline u32 gale_ifindex(GALE_CTX *ctx)

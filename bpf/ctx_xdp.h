@@ -18,14 +18,24 @@ static __always_inline void gale_tail(GALE_CTX *ctx, u32 index)
 	gale_slow_xdp.call(ctx, index);
 }
 
+/*
+ * Both are pointers from here on: where two ways meet clang would widen what it takes for 32-bit numbers
+ * with shifts, and the verifier allows none on pointers.
+ */
 static __always_inline void *gale_data(GALE_CTX *ctx)
 {
-	return (void *)(long)ctx->data;
+	u64 data = ctx->data;
+
+	GALE_OPAQUE(data);
+	return (void *)data;
 }
 
 static __always_inline void *gale_data_end(GALE_CTX *ctx)
 {
-	return (void *)(long)ctx->data_end;
+	u64 end = ctx->data_end;
+
+	GALE_OPAQUE(end);
+	return (void *)end;
 }
 
 static __always_inline u32 gale_ifindex(GALE_CTX *ctx)
@@ -35,7 +45,7 @@ static __always_inline u32 gale_ifindex(GALE_CTX *ctx)
 
 static __always_inline u32 gale_linear_len(GALE_CTX *ctx)
 {
-	return ctx->data_end - ctx->data;
+	return gale_data_end(ctx) - gale_data(ctx);
 }
 
 /* Bytes of the whole frame; more than the linear part when it has several pages. */

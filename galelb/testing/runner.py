@@ -181,12 +181,8 @@ class PacketRunner:
         self.replan()
         if keys := service_keys(self.services):
             self.maps["gale_service_keys"].update(keys)
-        for number, service in self.services.items():
-            any_family = self.forwarder.any_family
-            nodes = [
-                n for n in self.world.nodes if accepts(service, n.address, any_family=any_family)
-            ]
-            self.set_table(number, nodes)
+        for number in self.services:
+            self.set_table(number, self.eligible(number))
 
     def restore(self) -> None:
         """Make all nodes and next hops as good as they were at the start."""
