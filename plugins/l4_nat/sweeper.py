@@ -21,10 +21,14 @@ __all__ = ["Sweeper", "Totals"]
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
-BITE = 128
-"""Runs of the program at a time: 8,192 entries, some hundreds of microseconds."""
+BITE = 4096
+"""Runs of the program at a time: 262,144 entries, some tens of milliseconds.
+
+The kernel waits for an RCU grace period around every call that repeats a program
+(bpf_prog_change_xdp in net/bpf/test_run.c), 16 ms or more: small bites would do nothing else.
+"""
 BUDGET_S = 0.05
-"""Time per period: at most a twentieth of a core, however large the tables."""
+"""Time per period, after which no bite begins: a tenth of a core, however large the tables are."""
 STATES = ("half_open", "established", "closing", "udp")
 
 
