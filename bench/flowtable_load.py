@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -32,6 +34,7 @@ _PORT = 80
 _NODES = 10
 _PIECE = 50_000
 """Packets of one call beside something else: some ten milliseconds."""
+_GATE_S = 30.0
 
 Work = Sequence[tuple[int, int, int]]
 """For each thread: how many lives, of which first flow on, of how many."""
@@ -61,7 +64,7 @@ def together(records: Sequence[Record]) -> float:
     return min(1.0, max(0.0, (sum(ran) - passed) / min(ran)))
 
 
-@contextmanager
+@contextlib.contextmanager
 def load(version: int, flows: int, **options: Any) -> Iterator[Load]:
     """Load l4_nat's programs for so many flows and no more; all is gone afterwards."""
     first = ip_address(_SOURCES[version])
@@ -86,6 +89,17 @@ def load(version: int, flows: int, **options: Any) -> Iterator[Load]:
             yield Load(runner, lives)
 
 
+def _before_all_others(lane: int) -> None:
+    """Give the calling thread a CPU at once for as long as it lives: on a busy machine, too.
+
+    Some cgroups do not allow that; then `together` tells how much that is measured is worth.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[lane % len(cpus)]})
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
 @attrs.frozen
 class Load:
     """Programs that are loaded, and the lives that are led through them."""
@@ -101,24 +115,33 @@ class Load:
     def lead(self, script: Sequence[int], work: Work, *, at_random: bool = False) -> list[Record]:
         """Lead lives, each thread its own; return what became of them."""
         records: list[Record] = []
+        gate = threading.Barrier(len(work), timeout=_GATE_S)
 
         def one(lane: int) -> None:
+            _before_all_others(lane)
+            gate.wait()
             lives, first, count = work[lane]
             records.append(
                 self.lives.live(
-                    script, lives, first=first, count=count, lane=lane, at_random=at_random
+                    script,
+                    lives,
+                    first=first,
+                    count=count,
+                    lane=lane,
+                    at_random=at_random,
+                    seed=lane,
                 )
             )
 
         self._together([partial(one, lane) for lane in range(len(work))])
         return records
 
-    def harness_ns(self, flows: int, packets: int) -> float:
-        """Return what making and judging a packet costs, which is in all other figures."""
+    def harness(self, flows: int, packets: int, threads: int) -> list[Record]:
+        """Make and judge packets only: that is in all figures, and as much as CPUs can do."""
         self.lives.aim(None)
-        (record,) = self.lead((0,), [(packets, 0, flows)], at_random=True)
+        records = self.lead((0,), [(packets, 0, flows)] * threads, at_random=True)
         self.lives.aim(self.runner.entry_fd)
-        return record.run_ns
+        return records
 
     def beside(
         self, script: Sequence[int], flows: int, work: Callable[[], None]
@@ -132,8 +155,11 @@ class Load:
         took: list[float] = []
 
         def packets() -> None:
-            while not over.is_set():
-                record = self.lives.live(script, _PIECE, first=0, count=flows, at_random=True)
+            _before_all_others(lane=0)
+            for seed in itertools.takewhile(lambda _: not over.is_set(), itertools.count()):
+                record = self.lives.live(
+                    script, _PIECE, first=0, count=flows, at_random=True, seed=seed
+                )
                 found.append(record.run_ns)
 
         def other() -> None:

@@ -144,15 +144,18 @@ class Lives:
         count: int,
         lane: int = 0,
         at_random: bool = False,
+        seed: int = 0,
     ) -> Record:
-        """Lead so many lives of flows `first` .. `first + count - 1`, in turn or at random.
+        """Lead so many lives of flows `first` .. `first + count - 1`, in turn or at random:
+        the same `seed` and `first` draw the same ones.
 
         In the calling thread, which must be in the sandbox's namespace; blocks. At most eight
         steps, and a packet of the client first.
         """
         assert len(script) <= _STEPS, f"a script has at most {_STEPS} steps"
         assert not script[0] & ANSWER, "a client speaks first"
-        self._maps["lives_lanes"].set(lane, _lane(script, lives, first, count, at_random))
+        random = (_SEED * (seed + 1) + first) % (1 << 64) if at_random else 0
+        self._maps["lives_lanes"].set(lane, _lane(script, lives, first, count, random))
         ifindex = self._runner.world.interface(PRIVATE).ifindex
         runs = lives * len(script) + 1  # the last one only judges
         result = run_xdp(
@@ -176,7 +179,7 @@ class Lives:
 
 
 def _lane(
-    script: Sequence[int], lives: int, first: int, count: int, at_random: bool
+    script: Sequence[int], lives: int, first: int, count: int, random: int
 ) -> dict[str, object]:
     """Return a `struct lives_lane` that begins."""
     counters = (
@@ -196,7 +199,7 @@ def _lane(
     return {
         **dict.fromkeys(counters, 0),
         "left": lives,
-        "random": _SEED + first if at_random else 0,
+        "random": random,
         "first": first,
         "count": count,
         "steps": len(script),

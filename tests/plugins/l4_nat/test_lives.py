@@ -49,6 +49,8 @@ A_TICK = 1.0
 """A port's quarantine that is over when the clock has ticked."""
 WAYS = [("full_nat", 4), ("full_nat", 6), ("dnat", 4), ("dnat", 6)]
 ANSWER_S = 1.0
+MANY = 1 << 13
+"""Runs of the sweep per call: each call waits for the kernel, and nothing is swept meanwhile."""
 TRIES = 60
 
 
@@ -99,7 +101,7 @@ def sweep_all(runner: PacketRunner, version: int, what: What) -> tuple[int, int]
     """Sweep one table; returns how many entries it left in use and in quarantine."""
     first, used, quarantined, done = 0, 0, 0, False
     while not done:
-        part = sweep(runner, what, version, first, 512)
+        part = sweep(runner, what, version, first, MANY)
         first, done = part.next, part.done
         used, quarantined = used + part.used, quarantined + part.quarantined
     return used, quarantined
