@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a member makes of news: which claims hold, who is suspected, what it says of itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import attrs
+from galelb_plugins.sync_gossip.dissemination import Queue
+from galelb_plugins.sync_gossip.members import Members
+from galelb_plugins.sync_gossip.messages import (
+    Claim,
+    Gossip,
+    MemberChanged,
+    News,
+    Output,
+    Record,
+    RecordChanged,
+    Send,
+    State,
+)
+from galelb_plugins.sync_gossip.probing import Health
+from galelb_plugins.sync_gossip.records import Records
+from galelb_plugins.sync_gossip.suspicion import Suspicions
+from galelb_plugins.sync_gossip.timing import Settings, timing
+
+__all__ = ["Knowledge"]
+
+_ACCUSATIONS = (State.SUSPECT, State.DEAD)
+_GONE = (State.DEAD, State.LEFT)
+
+
+class Knowledge:
+    """Members and records as one member knows them; what changes is queued and reported."""
+
+    def __init__(
+        self,
+        own: Claim,
+        settings: Settings,
+        rng: random.Random,
+        queue: Queue,
+        health: Health,
+        outputs: list[Output],
+    ) -> None:
+        self.own = own
+        self.members = Members(settings.members, rng)
+        self.records = Records(own.name, settings.members + 1, settings.records)
+        self.suspicions = Suspicions()
+        self._settings = settings
+        self._queue = queue
+        self._health = health
+        self._outputs = outputs
+        self._queue.add(own)
+
+    def leave(self) -> None:
+        """Say of oneself that one has left."""
+        self.own = attrs.evolve(self.own, state=State.LEFT)
+        self._queue.add(self.own)
+
+    def hear(self, now: float, sender: str, news: Iterable[News], *, whole: bool) -> None:
+        """Take news; `whole`: it is all that the sender knows, and may be old.
+
+        Who is held for dead here may hold everyone for dead, after a cut: what it says against
+        others is no more than told to them.
+        """
+        known = self.members.get(sender)
+        credible = known is None or known.state not in _GONE
+        for one in news:
+            if isinstance(one, Record):
+                self._hear_record(one)
+            elif one.name == self.own.name:
+                self._defend(one)
+            elif one.name == sender or one.state not in _ACCUSATIONS:
+                self._merge(now, one)
+            elif credible:
+                self._accuse(now, one, whole=whole)
+            else:
+                self._tell_accused(one)
+
+    def suspect(self, now: float, name: str) -> None:
+        """Suspect a member oneself: its probe has failed."""
+        claim = self.members.get(name)
+        if claim is None or claim.state in _GONE or self.own.state is State.LEFT:
+            return
+        self._merge(now, attrs.evolve(claim, state=State.SUSPECT, by=self.own.name))
+        self._tell_accused(attrs.evolve(claim, state=State.SUSPECT, by=self.own.name))
+
+    def expire(self, now: float) -> None:
+        """Declare dead who has not refuted, and forget who has been gone for long."""
+        for name in self.suspicions.expired(now):
+            claim = self.members.get(name)
+            self.suspicions.drop(name)
+            if claim is not None:
+                self._merge(now, attrs.evolve(claim, state=State.DEAD, by=""))
+        for name in self.members.forgettable(now - self._settings.forget_s):
+            self.members.forget(name)
+            self.records.forget(name)
+
+    def next_deadline(self) -> float:
+        """Return when `expire` has something to do about a suspicion."""
+        return self.suspicions.next_deadline()
+
+    def _accuse(self, now: float, claim: Claim, *, whole: bool) -> None:
+        """Take it that a member is suspect or dead; of old news, at most suspect.
+
+        A snapshot may be from before a refutation that its sender has not heard of.
+        """
+        known = self.members.get(claim.name)
+        if whole and claim.state is State.DEAD and known is not None and known.state not in _GONE:
+            claim = attrs.evolve(claim, state=State.SUSPECT, by=self.own.name)
+        self._merge(now, claim)
+
+    def _merge(self, now: float, claim: Claim) -> None:
+        known = self.members.get(claim.name)
+        if known is None or claim.rank > known.rank:
+            self._adopt(now, claim, known)
+        elif claim.rank == known.rank and self.suspicions.confirm(claim.name, claim.by):
+            self._queue.add(claim)
+
+    def _adopt(self, now: float, claim: Claim, known: Claim | None) -> None:
+        if not self.members.put(claim, now):
+            return
+        self._queue.add(claim)
+        if claim.state is State.SUSPECT:
+            self._start_suspicion(now, claim)
+        else:
+            self.suspicions.drop(claim.name)
+        before = known.state if known else None
+        if known is None or before is not claim.state or known.address != claim.address:
+            self._outputs.append(MemberChanged(claim.name, claim.address, claim.state, before))
+
+    def _start_suspicion(self, now: float, claim: Claim) -> None:
+        size = len(self.members.live()) + 1
+        times = timing(self._settings, size)
+        self.suspicions.start(
+            claim.name,
+            claim.by,
+            now,
+            least_s=times.suspicion_least_s,
+            most_s=times.suspicion_most_s,
+            # Neither the suspect nor its accuser can confirm.
+            wanted=min(self._settings.confirmations, size - 2),
+        )
+        self.members.probe_next(claim.name)
+
+    def _defend(self, claim: Claim) -> None:
+        """Refute what is said of oneself with a higher incarnation."""
+        same = claim.rank == self.own.rank and claim.address == self.own.address
+        if claim.rank < self.own.rank or same:
+            return
+        if claim.state in _ACCUSATIONS:
+            self._health.note(1)
+        self.own = attrs.evolve(self.own, incarnation=claim.incarnation + 1)
+        self._queue.add(self.own)
+
+    def _tell_accused(self, claim: Claim) -> None:
+        known = self.members.get(claim.name)
+        if known is not None and claim.rank >= known.rank:
+            self._outputs.append(Send(known.address, Gossip((claim,))))
+
+    def _hear_record(self, record: Record) -> None:
+        merged = self.records.merge(record)
+        if merged is None:
+            return
+        self._queue.add(merged)
+        if merged.origin != self.own.name:
+            self._outputs.append(RecordChanged(merged))
