@@ -30,9 +30,11 @@ __all__ = [
     "MAX_DATAGRAM",
     "MAX_KEY",
     "MAX_NAME",
+    "MAX_PLAIN",
     "MAX_SNAPSHOT",
     "MAX_VALUE",
     "NEWS_BUDGET",
+    "SEAL_OVERHEAD",
     "VERSION",
     "Unreadable",
     "decode",
@@ -46,7 +48,7 @@ MAX_KEY = 64
 MAX_VALUE = 512
 MAX_DATAGRAM = 1400
 """Bytes of UDP payload, sealed: fits an MTU of 1,500 with IPv6 and a tunnel or two around it."""
-SEAL_OVERHEAD = 35 + MAX_NAME
+SEAL_OVERHEAD = 43 + MAX_NAME
 """What sealing adds at most; plugins/sync_gossip/seal.py."""
 MAX_PLAIN = MAX_DATAGRAM - SEAL_OVERHEAD
 MAX_SNAPSHOT = 8 << 20
@@ -152,8 +154,10 @@ def _read_news(reader: Reader) -> News:
     kind = reader.peek()
     if kind & _IS_RECORD:
         return _read_record(reader)
+    if kind > State.LEFT:
+        raise Unreadable("malformed")
     _, incarnation = reader.unpack(_CLAIM)
-    if kind > State.LEFT or incarnation > _MAX_NUMBER:
+    if incarnation > _MAX_NUMBER:
         raise Unreadable("malformed")
     name, by = reader.text(MAX_NAME), reader.text(MAX_NAME, least=0)
     return Claim(name, _read_address(reader), incarnation, State(kind), by)
