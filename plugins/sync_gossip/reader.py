@@ -26,6 +26,11 @@ class Reader:
         self._data = data
         self._at = 0
 
+    @property
+    def position(self) -> int:
+        """Bytes that have been read."""
+        return self._at
+
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         end = self._at + count
