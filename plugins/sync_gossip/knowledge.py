@@ -128,7 +128,10 @@ class Knowledge:
             self.suspicions.drop(claim.name)
         before = known.state if known else None
         if known is None or before is not claim.state or known.address != claim.address:
-            self._outputs.append(MemberChanged(claim.name, claim.address, claim.state, before))
+            change = MemberChanged(
+                claim.name, claim.address, claim.incarnation, claim.state, before
+            )
+            self._outputs.append(change)
 
     def _start_suspicion(self, now: float, claim: Claim) -> None:
         size = len(self.members.live()) + 1

@@ -154,6 +154,7 @@ class MemberChanged:
 
     name: str
     address: Address
+    incarnation: int
     state: State
     before: State | None
 
