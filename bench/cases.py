@@ -64,7 +64,7 @@ class Case:
         """One line for people, and what patterns choose by."""
         words = [self.forwarder, self.encap, "back" * self.answers, f"IPv{self.version}"]
         new = " new" if self.new else ""
-        parts = [" ".join(filter(None, words)), f"{self.flows:,}{new} flows"]
+        parts = [" ".join(filter(None, words)), f"{self.flows:,}{new} flow{'s' * (self.flows > 1)}"]
         parts += [f"{self.services:,} services"] * (self.services > 1)
         parts += [f"{self.nodes:,} nodes"] * (self.nodes != NODES)
         return ", ".join(parts)
