@@ -173,18 +173,15 @@ class Bench:
     def establish(self) -> list[Flow]:
         """Shake hands in every flow; return what the nodes' packets have in them."""
         self._each("S")
-        answers = self._answers()
+        answers = self.answers()
         if len(answers) != self.case.flows:
             raise RefusedError(f"{self.case.name}: {len(answers)} flows are open")
         self._each("SA", answers)
         self._each("A")
         return answers
 
-    def _each(self, flags: str, answers: Sequence[Flow] = ()) -> None:
-        with self.wrapper(flags, answers, in_turn=True) as wrapper:
-            wrapper.run(self.runner.entry_fd, self.ifindex, self.case.flows)
-
-    def _answers(self) -> list[Flow]:
+    def answers(self) -> list[Flow]:
+        """Return what packets of nodes have in them, for each flow in the table."""
         flows = self.runner.forwarder.flows(
             self.runner.datapath,
             self.runner.view(self.runner.forwarder),
@@ -198,6 +195,10 @@ class Bench:
             )
             for one in flows
         ]
+
+    def _each(self, flags: str, answers: Sequence[Flow] = ()) -> None:
+        with self.wrapper(flags, answers, in_turn=True) as wrapper:
+            wrapper.run(self.runner.entry_fd, self.ifindex, self.case.flows)
 
 
 def _answer(case: Case, flags: str) -> bytes:

@@ -210,6 +210,29 @@ def test_answers_reach_as_many_clients_as_there_are_flows(version):
 
 
 @BOTH
+def test_answers_are_sent_as_the_model_says(version):
+    """The floor shows what the wrapper makes, and the model says what is to become of it."""
+    case = Case(forwarder="l4_nat", version=version, answers=True)
+    with Sandbox() as sandbox, runner_of(case, sandbox, Plugins.discover()) as runner:
+        bench = Bench(case, runner)
+        model = ReferenceModel(runner, {"l4_nat": NatModel(full_nat=True)})
+
+        def run(data):
+            return sandbox.run(lambda: step(model, data, PRIVATE, runner.run_inside))
+
+        _, _, problems = run(flow_frame(version, 0, "S"))
+        assert not problems
+        with bench.wrapper("SA", bench.answers()) as wrapper:
+            made = wrapper.run(wrapper.floor, bench.ifindex, 1).data
+            result = wrapper.run(runner.entry_fd, bench.ifindex, 1)
+        prediction, outcome, problems = run(made)
+
+    assert prediction is not None
+    assert not problems
+    assert made != result.data == outcome.data
+
+
+@BOTH
 def test_new_flows_are_all_new_and_none_is_lost(version):
     case = Case(forwarder="l4_nat", version=version, flows=500, new=True)
     with Sandbox() as sandbox, runner_of(case, sandbox, Plugins.discover()) as runner:
