@@ -128,6 +128,17 @@ def test_a_slow_member_gets_nobody_else_declared_dead(size, slow_s, seed):
     assert all(0 == group.members[name].swim.health for name in others(group, "m01"))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_hopelessly_slow_member_is_not_believed(seed):
+    group = Group(10, seed, wire=False).form()
+
+    group.slow("m01", 4.0)
+    group.run(60)
+
+    believed = [one for one in group.seen(State.DEAD) if one[1] != "m01"]
+    assert {"m01"} == {name for _, _, name in believed}
+
+
 def test_without_local_health_a_slow_member_does_harm():
     """The test above can fail: Lifeguard's parts are what makes it pass."""
     bare = Settings(worst_health=0, suspicion_stretch=1.0)

@@ -63,6 +63,11 @@ class Driver:
         self.out = self.swim.take()
         return self.out
 
+    def answer(self):
+        """Let everyone answer the pings that were sent."""
+        for _, ping in self.sent(Ping):
+            self.hear(ping.target, Ack(ping.number))
+
     def wake_until(self, kind, within=100):
         """Wake it until it sends such a message; return the messages with where they go."""
         for _ in range(within):
@@ -243,14 +248,56 @@ def test_who_missed_a_refutation_hears_it_again():
 
 
 def test_a_suspect_hears_of_it_with_every_ping():
-    """Lifeguard's buddy system."""
-    member = Driver("b")
+    """Lifeguard's buddy system: also when it has been told to all often enough."""
+    member = Driver("bcd")
     suspicion = claim("b", State.SUSPECT, 0, "z")
-    member.hear("b", Gossip((suspicion,)))
+    member.hear("c", Gossip((suspicion,)))
+    member.swim._queue.take(10_000, 1)
+    assert 0 == len(member.swim._queue)
 
     ((_, ping),) = member.wake_until(Ping)
 
-    assert suspicion == ping.news[0]
+    # It is also the next one to be probed, whoever's turn it was.
+    assert ("b", (suspicion,)) == (ping.target, ping.news)
+
+
+def test_in_each_round_everyone_is_probed_once_and_rounds_differ():
+    member = Driver("bcdef")
+    targets = []
+    while len(targets) < 5 * 10:
+        ((_, ping),) = member.wake_until(Ping)
+        targets.append(ping.target)
+        member.hear(ping.target, Ack(ping.number))
+
+    rounds = ["".join(targets[at : at + 5]) for at in range(0, 50, 5)]
+    assert {"bcdef"} == {"".join(sorted(one)) for one in rounds}
+    assert len(set(rounds)) > 5
+
+
+def test_time_in_which_it_did_not_run_is_nobodys_time_out():
+    member = Driver("bcd")
+    member.hear("c", Gossip((claim("b", State.SUSPECT, 0, "c"),)))
+
+    member.now += 60
+    member.swim.wake(member.now)
+    member.out = member.swim.take()
+
+    assert [] == member.changes()
+    assert 1 == member.swim.health
+    assert member.times.suspicion_least_s < die(member)
+
+
+def test_one_of_the_dead_is_asked_now_and_then():
+    member = Driver("bcd")
+    member.hear("c", Gossip((claim("b", State.DEAD), claim("d", State.LEFT))))
+
+    asked = []
+    while member.now < 100 + 3 * member.times.reconnect_s:
+        asked += [one.address for one in member.wake() if isinstance(one, Exchange)]
+        member.answer()
+
+    assert {address("b")} == set(asked) - {address("c")}
+    assert asked.count(address("b")) in (2, 3, 4)
 
 
 def die(member, name="b"):
@@ -301,9 +348,7 @@ def test_a_refutation_ends_a_suspicion():
     for _ in range(100):
         member.wake()
         assert ("b", State.DEAD) not in member.changes()
-        for to, ping in member.sent(Ping):
-            member.hear(ping.target, Ack(ping.number))
-            assert to == address(ping.target)
+        member.answer()
 
 
 def test_the_dead_accuse_nobody():
@@ -415,6 +460,17 @@ def test_records_are_reported_and_newer_ones_hold():
     assert [RecordChanged(new)] == member.hear("c", Gossip((new,)))
     assert [] == member.hear("c", Gossip((old,)))
     assert [new] == list(member.swim.records())
+
+
+def test_what_it_said_before_its_restart_is_answered_by_what_it_says_now():
+    member = Driver()
+    member.swim.write("kept", b"new")
+
+    member.hear("b", Gossip((Record("a", "kept", 7, b"old"), Record("a", "gone", 3, b"old"))))
+
+    expected = [Record("a", "kept", 8, b"new"), Record("a", "gone", 4, None)]
+    assert expected == list(member.swim.records())
+    assert set(expected) < set(member.wake_until(Gossip)[0][1].news)
 
 
 def test_records_are_bounded():
