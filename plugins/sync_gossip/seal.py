@@ -50,6 +50,7 @@ class Seal:
         self._nonces = Nonces()
         self._own = self._own_cipher()
         self._most_peers = peers
+        self._unproved: set[str] = set()
         self._peers: dict[str, _Peer] = {}
 
     def change_keys(self, ring: KeyRing) -> None:
@@ -93,6 +94,14 @@ class Seal:
             self.drops[error.reason] += 1
             return None
 
+    def take_unproved(self) -> set[str]:
+        """Return who seems to have sent what is dropped until a challenge, and forget it.
+
+        Anybody can claim to be them: `Swim.challenge` asks known members only, and not often.
+        """
+        unproved, self._unproved = self._unproved, set()
+        return unproved
+
     def _open(self, data: bytes) -> tuple[str, Message]:
         if len(data) > MAX_DATAGRAM:
             raise Unreadable("oversized")
@@ -119,10 +128,10 @@ class Seal:
         if key not in self._ring.keys:
             raise Unreadable("unknown_key")
         peer = self._peers.get(name)
-        if peer is None:
-            raise Unreadable("not_challenged")
-        if peer.epoch != epoch:
-            raise Unreadable("stale_epoch")
+        if peer is None or peer.epoch != epoch:
+            if len(self._unproved) < self._most_peers:
+                self._unproved.add(name)
+            raise Unreadable("not_challenged" if peer is None else "stale_epoch")
         return peer
 
     def _cipher(self, peer: _Peer, name: str, key: int) -> ChaCha20Poly1305:

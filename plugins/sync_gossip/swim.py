@@ -40,6 +40,8 @@ from galelb_plugins.sync_gossip.wire import NEWS_BUDGET
 __all__ = ["Swim"]
 
 _NUMBERS = 1 << 32
+_CHALLENGE_S = 0.5
+"""A stream that is being opened may take as long; datagrams keep coming until then."""
 
 
 class Swim:
@@ -75,6 +77,7 @@ class Swim:
         self._probe: Probe | None = None
         self._probe_at = self._gossip_at = self._exchange_at = self._reconnect_at = math.inf
         self._left_at = math.inf
+        self._challenged: dict[str, float] = {}
 
     # What the caller does.
 
@@ -106,6 +109,16 @@ class Swim:
         record = self._known.records.write(key, value)
         if record is not None:
             self._queue.add(record)
+
+    def challenge(self, now: float, name: str) -> None:
+        """Open a stream to a member whose datagrams are not taken yet; at most one in a while."""
+        claim = self._known.members.get(name)
+        if claim is None or now < self._challenged.get(name, -math.inf) + _CHALLENGE_S:
+            return
+        if len(self._challenged) >= self._settings.members:
+            self._challenged.clear()
+        self._challenged[name] = now
+        self._exchange([claim])
 
     def take(self) -> list[Output]:
         """Return what is to be done, in this order, and forget it."""

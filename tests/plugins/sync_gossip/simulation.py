@@ -10,11 +10,14 @@ import random
 from collections import Counter
 from ipaddress import IPv4Address
 
+from galelb_plugins.sync_gossip.keys import KeyRing
 from galelb_plugins.sync_gossip.messages import Exchange, Left, MemberChanged, Send, Snapshot, State
+from galelb_plugins.sync_gossip.seal import EPOCH_BYTES, Seal
 from galelb_plugins.sync_gossip.swim import Swim
 from galelb_plugins.sync_gossip.wire import MAX_PLAIN, MAX_SNAPSHOT, decode, encode
 
 PORT = 7946
+RING = KeyRing({1: bytes(32)}, 1)
 _WAKE, _MESSAGE = 0, 1  # of what happens at one time, a late wake comes before waiting messages
 
 
@@ -24,6 +27,7 @@ class Member:
     def __init__(self, swim, offset, speed):
         self.swim, self.offset, self.speed = swim, offset, speed
         self.running = True
+        self.seal = self.epoch = None
         self.slow_s = 0.0
         self.frozen_until = 0.0
         self.due = None
@@ -50,9 +54,10 @@ class Group:
         drift=0.0,
         settings=None,
         wire=True,
+        sealed=False,
     ):
         self.seed, self.loss, self.delay, self.duplicates = seed, loss, delay, duplicates
-        self.drift, self.settings, self.wire = drift, settings, wire
+        self.drift, self.settings, self.wire, self.sealed = drift, settings, wire, sealed
         self.rng = random.Random(seed)
         self.now = 0.0
         self.events = []  # (time, observer, MemberChanged)
@@ -89,7 +94,11 @@ class Group:
             settings=self.settings,
         )
         speed = 1 + self.rng.uniform(-self.drift, self.drift)
-        return Member(swim, self.rng.uniform(0, 1000), speed)
+        member = Member(swim, self.rng.uniform(0, 1000), speed)
+        if self.sealed:
+            member.epoch = self.rng.randbytes(EPOCH_BYTES)
+            member.seal = Seal(name, self._addresses[name], RING, member.epoch)
+        return member
 
     def _start(self, name):
         member = self.members[name]
@@ -156,10 +165,24 @@ class Group:
             member.wake_at = None
             member.swim.wake(max(member.clock(self.now), member.due))
         else:
-            sender, message = what
-            clock = member.clock(self.now)
-            member.swim.receive(clock, sender, self._addresses[sender], message)
+            self._receive(member, *what)
         self._after(name)
+
+    def _receive(self, member, sender, message):
+        """Bytes are a sealed datagram; a message on a stream comes with the sender's epoch."""
+        clock = member.clock(self.now)
+        if isinstance(message, bytes):
+            opened = member.seal.open(message)
+            for name in member.seal.take_unproved():
+                member.swim.challenge(clock, name)
+            if opened is None:
+                return
+            assert sender == opened[0]
+            message = opened[1]
+        elif self.sealed:
+            message, epoch = message
+            member.seal.admit(sender, epoch)
+        member.swim.receive(clock, sender, self._addresses[sender], message)
 
     def _at(self, at, kind, name, what=None):
         heapq.heappush(self._heap, (at, kind, next(self._order), name, what))
@@ -191,8 +214,11 @@ class Group:
         if isinstance(message, Snapshot):
             # TCP: nothing is lost, but both ways must be open.
             if not {(sender, target), (target, sender)} & self._cut:
-                self._deliver(sender, target, message)
+                epoch = self.members[sender].epoch
+                self._deliver(sender, target, (message, epoch) if self.sealed else message)
             return
+        if self.sealed:
+            message = self.members[sender].seal.seal(self._addresses[target], message)
         self.datagrams[sender] += 1
         if (sender, target) in self._cut or self.rng.random() < self.loss:
             return
@@ -211,6 +237,15 @@ class Group:
 
     def view(self, name):
         return {claim.name: claim.state for claim in self.members[name].swim.claims()}
+
+    def new_drops(self, seconds):
+        """Run, and return the reasons for which sealed datagrams were dropped meanwhile."""
+        before = self._drops()
+        self.run(seconds)
+        return set(self._drops() - before)
+
+    def _drops(self):
+        return sum((member.seal.drops for member in self.members.values()), Counter())
 
     def agree(self, expected):
         """Whether all running members believe this, a state by name."""

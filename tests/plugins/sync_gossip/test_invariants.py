@@ -56,7 +56,7 @@ def test_a_death_is_found_and_known_within_the_bounds(size, loss, seed):
 @pytest.mark.parametrize("size", [2, 3, 5, 10])
 def test_small_groups_find_a_death_in_time_for_a_takeover(size):
     found = []
-    for seed in range(30):
+    for seed in range(20):
         group, victim, _ = kill_one(size, seed)
         dead = group.everybody(**{victim: State.DEAD})
         found.append(group.run_until(lambda group=group, dead=dead: group.agree(dead), 60))
@@ -99,7 +99,7 @@ def test_a_cut_between_two_members_is_bridged_by_the_others(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("size", [3, 10, 50])
+@pytest.mark.parametrize("size", [3, 10])
 @pytest.mark.parametrize("deaf", [True, False], ids=["deaf", "mute"])
 def test_a_member_with_half_a_link_falls_alone(size, deaf, seed):
     """What it makes of the others' silence convinces nobody; see Knowledge.hear."""
@@ -192,6 +192,24 @@ def test_a_member_that_starts_anew_is_alive_to_all(seed, down_s):
     group.boot("m01")
 
     assert group.run_until(lambda: group.agree(group.everybody()), 5) is not None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("size", [5, 10])
+def test_challenges_stand_in_nobodys_way(size, seed):
+    """With sealed datagrams, taken only from who has proved its epoch on a stream."""
+    group = Group(size, seed, loss=0.05, duplicates=0.1, sealed=True).form()
+    group.run(10)
+    assert {"replayed"} == group.new_drops(20)
+
+    group.kill("m01")
+    group.run(0.1)
+    group.boot("m01")
+
+    assert group.run_until(lambda: group.agree(group.everybody()), 5) is not None
+    assert "stale_epoch" in group.new_drops(10)
+    assert {"replayed"} == group.new_drops(20)
+    assert [] == group.seen(State.DEAD)
 
 
 def test_all_start_anew_after_one_has_left():

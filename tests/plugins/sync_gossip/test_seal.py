@@ -122,6 +122,22 @@ def test_what_was_sealed_before_a_restart_is_stale():
     assert dropped(b, after.seal(B, Nack(3))) is None
 
 
+def test_who_has_to_be_challenged_is_told_once_and_bounded():
+    a, b = pair()
+    for name in "cde":
+        b.open(seal(name, C).seal(B, Nack(1)))
+    b.open(seal("a", A, epoch=b"n").seal(B, Nack(1)))
+    b.open(a.seal(B, Nack(1)))
+
+    assert set("acde") == b.take_unproved()
+    assert set() == b.take_unproved()
+
+    narrow = Seal("b", B, RING, bytes(EPOCH_BYTES), peers=2)
+    for name in "cde":
+        narrow.open(seal(name, C).seal(B, Nack(1)))
+    assert set("cd") == narrow.take_unproved()
+
+
 def test_a_second_challenge_in_one_epoch_opens_no_door_to_replays():
     a, b = pair()
     data = a.seal(B, Nack(1))

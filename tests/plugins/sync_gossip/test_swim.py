@@ -396,6 +396,21 @@ def test_seeds_are_asked_until_somebody_is_met():
     assert 60 / (1.25 * 2) - 1 <= asked <= 60 / (0.75 * 2) + 1
 
 
+def test_a_member_that_is_not_proved_is_asked_over_tcp_but_not_all_the_time():
+    member = Driver()
+
+    def challenge(name):
+        member.swim.challenge(member.now, name)
+        return [one.address for one in member.swim.take()]
+
+    assert [address("b")] == challenge("b")
+    assert [address("c")] == challenge("c")
+    assert [] == challenge("b")
+    assert [] == challenge("z")
+    member.now += 1
+    assert [address("b")] == challenge("b")
+
+
 def test_leaving_tells_all_and_ends():
     member = Driver()
 
