@@ -8,9 +8,10 @@ from galelb_plugins.sync_gossip.handshake import HELLO_BYTES, MAX_FRAME, PROOF_B
 from galelb_plugins.sync_gossip.keys import KeyRing
 from galelb_plugins.sync_gossip.messages import Nack, Snapshot
 from galelb_plugins.sync_gossip.reader import Unreadable
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OLD, NEW, FOREIGN = (bytes([number]) * 32 for number in (1, 2, 3))
 RING = KeyRing({1: OLD}, 1)
 CHALLENGES = itertools.count(1)
@@ -125,12 +126,14 @@ def test_frames_are_bounded():
         a.open(bytes(MAX_FRAME + 1))
 
 
+@UNTIMED
 @given(st.binary(max_size=HELLO_BYTES + 1) | st.binary(min_size=HELLO_BYTES, max_size=HELLO_BYTES))
 def test_garbage_is_no_hello(data):
     with pytest.raises(Unreadable):
         side("a", connects=False).proof(b"\x01" + data if data[:1] == b"\x01" else data)
 
 
+@UNTIMED
 @given(st.integers(0, HELLO_BYTES - 1), st.integers(1, 255))
 def test_a_changed_hello_leads_nowhere(at, change):
     a, b = side("a", connects=True), side("b", connects=False)

@@ -9,11 +9,12 @@ from galelb_plugins.sync_gossip.messages import Claim, Gossip, Nack, Record, Sta
 from galelb_plugins.sync_gossip.replay import WINDOW, ReplayWindow
 from galelb_plugins.sync_gossip.seal import EPOCH_BYTES, Seal
 from galelb_plugins.sync_gossip.wire import MAX_DATAGRAM, MAX_NAME, MAX_PLAIN, encode, size_of
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galelb.errors import LocalProtocolError
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OLD, NEW, FOREIGN = (bytes([number]) * 32 for number in (1, 2, 3))
 RING = KeyRing({1: OLD}, 1)
 A, B, C = ((IPv4Address("10.0.0.1") + number, 7946) for number in range(3))
@@ -182,6 +183,7 @@ def test_keys_are_changed_without_a_lost_datagram():
     assert "unknown_key" == dropped(b, old)
 
 
+@UNTIMED
 @given(st.data())
 def test_a_changed_datagram_never_opens(data):
     a, b = pair()
@@ -200,6 +202,7 @@ def test_no_truncation_opens():
     assert {"truncated", "not_authentic"} == reasons
 
 
+@UNTIMED
 @given(st.binary(max_size=1500))
 def test_garbage_is_dropped_with_a_reason(data):
     _, b = pair()
@@ -260,6 +263,7 @@ def test_a_key_ring_does_not_show_its_keys():
     assert str(OLD) not in repr(RING)
 
 
+@UNTIMED
 @given(st.lists(st.integers(1, 3 * WINDOW), max_size=60))
 def test_the_window_is_a_set_with_a_horizon(counters):
     window, seen = ReplayWindow(), set()

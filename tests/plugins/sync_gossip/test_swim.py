@@ -27,10 +27,12 @@ from galelb_plugins.sync_gossip.suspicion import Suspicions
 from galelb_plugins.sync_gossip.swim import Swim
 from galelb_plugins.sync_gossip.timing import Settings, timing
 from galelb_plugins.sync_gossip.wire import MAX_KEY, MAX_VALUE
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galelb.errors import LocalProtocolError
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def address(name):
@@ -519,6 +521,7 @@ RECORDS = st.builds(
 )
 
 
+@UNTIMED
 @given(st.lists(CLAIMS | RECORDS, min_size=2, max_size=4))
 def test_the_order_and_number_of_news_does_not_matter(news):
     """Merging is commutative, associative and idempotent; who accuses is only remembered."""
