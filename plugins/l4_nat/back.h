@@ -99,6 +99,16 @@ static __always_inline int l4_nat_is_slice(struct l4_nat_slice_info *slice, u32 
 	       gale_same_address(slice->addr, node);
 }
 
+/* A word that differs where addresses do: IPv4 is the first one, IPv6 addresses of a site differ in the last. */
+static __always_inline u32 l4_nat_address_word(u32 *addr)
+{
+#ifdef GALE_IPV6
+	return addr[0] ^ addr[3];
+#else
+	return addr[0];
+#endif
+}
+
 /*
  * The slice that an answer names. A hash of a key this long costs half of the packet's time, so the
  * last id for its hash is tried first: what it stands for is compared with the packet, therefore
@@ -107,8 +117,7 @@ static __always_inline int l4_nat_is_slice(struct l4_nat_slice_info *slice, u32 
 static __always_inline struct l4_nat_slice_info *
 l4_nat_slice_of(u32 family, u32 *node, u32 *source, __be16 target_port, u8 protocol)
 {
-	/* IPv4 is in the first word; IPv6 addresses of a site differ in the last one */
-	u64 ends = (u64)(source[0] ^ source[GALE_WORDS - 1]) << 32 | (node[0] ^ node[GALE_WORDS - 1]);
+	u64 ends = (u64)l4_nat_address_word(source) << 32 | l4_nat_address_word(node);
 	u32 at = (ends ^ (u64)target_port << 16 ^ protocol) * GALE_MIX >> (64 - L4_NAT_RECENT_BITS);
 	u32 *recent = l4_nat_recent.lookup(&at);
 	struct l4_nat_slice_info *slice;
