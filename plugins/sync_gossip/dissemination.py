@@ -37,10 +37,11 @@ class Queue:
         return len(self._entries)
 
     def add(self, news: News) -> None:
-        """Spread the news; in a full queue in the place of what has been sent most."""
+        """Spread the news; in a full queue in the place of the oldest."""
         subject = _subject(news)
-        if subject not in self._entries and len(self._entries) >= self._limit:
-            del self._entries[max(self._entries, key=lambda one: self._turn(self._entries[one]))]
+        self._entries.pop(subject, None)
+        if len(self._entries) >= self._limit:
+            del self._entries[next(iter(self._entries))]
         self._entries[subject] = _Entry(news, size_of(news), -next(self._orders))
 
     def take(

@@ -35,7 +35,7 @@ from galelb_plugins.sync_gossip.messages import (
 )
 from galelb_plugins.sync_gossip.probing import Health, Probe, Relay, Relays
 from galelb_plugins.sync_gossip.timing import Settings, Timing, timing
-from galelb_plugins.sync_gossip.wire import NEWS_BUDGET
+from galelb_plugins.sync_gossip.wire import NEWS_BUDGET, SNAPSHOT_NEWS
 
 __all__ = ["Swim"]
 
@@ -332,4 +332,9 @@ class Swim:
         return claim if claim is not None and claim.state is not State.ALIVE else None
 
     def _snapshot(self, wants_answer: bool) -> Snapshot:
-        return Snapshot((*self.claims(), *self.records()), wants_answer)
+        """All that is known; of too many records some, and others the next time."""
+        claims, records = list(self.claims()), list(self.records())
+        room = SNAPSHOT_NEWS - len(claims)
+        if len(records) > room:
+            records = self._rng.sample(records, room)
+        return Snapshot((*claims, *records), wants_answer)

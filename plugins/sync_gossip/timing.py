@@ -40,7 +40,7 @@ class Settings:
     """Most members that are known at a time, dead ones among them."""
     records: int = 4096
     """Most records of one origin, deleted ones among them."""
-    queue: int = 4096
+    queue: int = 1024
     """Most pieces of news that wait to be spread."""
     relays: int = 256
     """Most pings that are done for others at a time."""

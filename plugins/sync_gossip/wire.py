@@ -35,6 +35,7 @@ __all__ = [
     "MAX_VALUE",
     "NEWS_BUDGET",
     "SEAL_OVERHEAD",
+    "SNAPSHOT_NEWS",
     "VERSION",
     "Unreadable",
     "decode",
@@ -53,6 +54,8 @@ SEAL_OVERHEAD = 43 + MAX_NAME
 MAX_PLAIN = MAX_DATAGRAM - SEAL_OVERHEAD
 MAX_SNAPSHOT = 8 << 20
 """Bytes of a snapshot."""
+SNAPSHOT_NEWS = 12_000
+"""Pieces of news that fit into any snapshot."""
 _MAX_NEWS = 1 << 16
 _MAX_NUMBER = (1 << 63) - 1
 """Incarnations and versions from others; one's own answers stay encodable above it."""

@@ -26,7 +26,7 @@ from galelb_plugins.sync_gossip.messages import (
 from galelb_plugins.sync_gossip.suspicion import Suspicions
 from galelb_plugins.sync_gossip.swim import Swim
 from galelb_plugins.sync_gossip.timing import Settings, timing
-from galelb_plugins.sync_gossip.wire import MAX_KEY, MAX_VALUE
+from galelb_plugins.sync_gossip.wire import MAX_KEY, MAX_VALUE, SNAPSHOT_NEWS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -382,6 +382,22 @@ def test_a_snapshot_is_answered_with_all_that_is_known():
     assert address("z") == to
     assert {*map(claim, "abcdz"), Record("a", "key", 1, b"value")} == set(answer.news)
     assert not answer.wants_answer
+
+
+def test_of_too_many_records_each_snapshot_has_others():
+    member = Driver("bcde", records=3000)
+    for origin in "abcde":
+        many = (Record(origin, str(key), 1, b"") for key in range(3000))
+        member.hear("b", Gossip(tuple(many)))
+
+    snapshots = []
+    for _ in range(2):
+        member.hear("b", Snapshot((), wants_answer=True))
+        snapshots.append(member.sent(Snapshot)[0][1].news)
+
+    assert [SNAPSHOT_NEWS] * 2 == [len(news) for news in snapshots]
+    assert set(map(claim, "abcde")) < set(snapshots[0])
+    assert SNAPSHOT_NEWS < len(set(snapshots[0]) | set(snapshots[1]))
 
 
 def test_seeds_are_asked_until_somebody_is_met():

@@ -23,6 +23,7 @@ from galelb_plugins.sync_gossip.wire import (
     MAX_SNAPSHOT,
     MAX_VALUE,
     NEWS_BUDGET,
+    SNAPSHOT_NEWS,
     Unreadable,
     decode,
     encode,
@@ -160,6 +161,13 @@ def test_the_longest_messages_fit_into_a_datagram():
 
     for message in (PingRequest(1, name, address), Ping(1, name), Ack(1), Gossip(())):
         assert len(encode(message)) + NEWS_BUDGET <= MAX_PLAIN
+
+
+def test_the_longest_snapshot_can_be_read():
+    longest = Record("n" * MAX_NAME, "k" * MAX_KEY, 1, bytes(MAX_VALUE))
+    snapshot = Snapshot((longest,) * SNAPSHOT_NEWS, wants_answer=True)
+
+    assert snapshot == decode(encode(snapshot), MAX_SNAPSHOT)
 
 
 def test_the_format_is_fixed():
