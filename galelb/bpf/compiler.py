@@ -36,6 +36,9 @@ _STRICT = ["-Werror=implicit-function-declaration"]
 # Programs are the same without debug information, and ready in five sixths of the time.
 _FAST = [*_STRICT, "-g0", "-DGALE_ENTRIES(n)=1"]
 _EXPLAINING = [*_STRICT, "-DGALE_ENTRIES(n)=n"]
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_NOBODY = 65534
 _BCC_MISSING = "BPF programs are compiled by bcc: install python3-bpfcc (not PyPI's bcc)"
 
 
@@ -78,6 +81,17 @@ def import_bcc() -> Any:
     if not hasattr(bcc, "BPF"):
         raise Failure("environment", f"{_BCC_MISSING}; {bcc.__file__} is something else")
     return bcc
+
+
+def spare_kernel_symbols() -> None:
+    """Keep all capabilities, but be somebody else than root, wherever that is possible.
+
+    For root, bcc reads the names of everything in the kernel, which only tracing needs: a third
+    of the time to compile.
+    """
+    if ctypes.CDLL(None).prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0) == 0:
+        with contextlib.suppress(OSError):
+            os.seteuid(_NOBODY)
 
 
 class Module:
@@ -219,6 +233,7 @@ def main() -> None:
         output = Output()
         try:
             bcc = import_bcc()  # before the request is read: it may be a while in coming
+            spare_kernel_symbols()
             request = sys.stdin.read()
             result = compile_request(bcc, json.loads(request), output) if request else {}
         except Failure as failure:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -216,3 +217,19 @@ def test_frags_programs_take_packets_of_several_pages(sandbox: Sandbox) -> None:
 
     assert (2, 9000) == (result.verdict, len(result.data))
     assert plain.programs["gale_p"].tag == frags.programs["gale_f"].tag
+
+
+def test_the_compiler_keeps_its_capabilities_and_reads_no_kernel_symbols() -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from galelb.bpf.compiler import spare_kernel_symbols
+def capabilities():
+    return [line for line in Path("/proc/self/status").read_text().splitlines() if "CapEff" in line]
+before = capabilities()
+spare_kernel_symbols()
+print(os.geteuid() == 0, capabilities() == before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "True"]
