@@ -30,9 +30,7 @@ __all__ = [
 class Options(BaseModel):
     """Base of a plugin's `[plugins.<name>]` section: unknown keys are errors, values frozen."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class BpfMap(Protocol):

@@ -54,9 +54,7 @@ _MAX_WEIGHT = 65535
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, no silent conversions, frozen."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class InstanceSection(Section):

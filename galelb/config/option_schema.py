@@ -15,6 +15,7 @@ import attrs
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from galelb.config.descriptions import descriptions
 from galelb.durations import format_duration, is_duration
 from galelb.model import IPAddress
 
@@ -50,7 +51,8 @@ class OptionInfo:
 
 def describe_model(model: type[BaseModel]) -> tuple[OptionInfo, ...]:
     """Return the keys of a section in the order of the model."""
-    return tuple(_describe(name, field) for name, field in model.model_fields.items())
+    fields = model.model_fields
+    return tuple(_describe(name, fields[name], text) for name, text in descriptions(model).items())
 
 
 def nested_model(annotation: Any) -> type[BaseModel] | None:
@@ -88,7 +90,7 @@ def _quoted(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
 
-def _describe(name: str, field: FieldInfo) -> OptionInfo:
+def _describe(name: str, field: FieldInfo, description: str) -> OptionInfo:
     duration = is_duration(field.metadata)
     default = None
     if not field.is_required():
@@ -98,7 +100,7 @@ def _describe(name: str, field: FieldInfo) -> OptionInfo:
         name=name,
         type="duration" if duration else _type_text(field.annotation),
         default=default,
-        description=(field.description or "").replace("\n", " "),
+        description=description.replace("\n", " "),
     )
 
 

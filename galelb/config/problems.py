@@ -9,6 +9,7 @@ import attrs
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from galelb.config.descriptions import descriptions
 from galelb.config.option_schema import nested_model
 from galelb.config.redaction import REDACTED, is_secret
 from galelb.config.toml_file import TomlFile
@@ -127,7 +128,7 @@ def missing_key(key: str, owner: type[BaseModel] | None) -> str:
     if isinstance(section, type) and issubclass(section, BaseModel):
         required = [name for name, inner in section.model_fields.items() if inner.is_required()]
         return f"required but missing: add [{key}] with {', '.join(required)}"
-    text = (field.description or "").strip().rstrip(".") if field else ""
+    text = descriptions(owner)[key].strip().rstrip(".") if owner and field else ""
     return f"required but missing{': ' * bool(text)}{text[:1].lower()}{text[1:]}"
 
 

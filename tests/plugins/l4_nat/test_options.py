@@ -11,6 +11,8 @@ import pytest
 from galelb_plugins.l4_nat.options import L4NatOptions
 from pydantic import ValidationError
 
+from galelb.config.option_schema import describe_model
+
 
 def load(**values: Any) -> L4NatOptions:
     return L4NatOptions.model_validate_json(json.dumps(values))
@@ -36,9 +38,9 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
 
 
 def test_every_option_has_a_default_and_a_description() -> None:
-    for name, field in L4NatOptions.model_fields.items():
-        assert not field.is_required(), name
-        assert field.description, name
+    for option in describe_model(L4NatOptions):
+        assert not option.required, option.name
+        assert option.description, option.name
 
 
 def test_values_are_read_from_text() -> None:
