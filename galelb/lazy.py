@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages whose names come from their modules, each imported when it is first asked for."""
+"""Imports less: packages import their modules when asked, others do without what is optional."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["lazily"]
+__all__ = ["hidden", "lazily"]
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -25,3 +26,16 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return get
+
+
+@contextlib.contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Let an optional package seem not installed to what is imported in the block."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # what "import" takes for: there is none
+    try:
+        yield
+    finally:
+        del sys.modules[package]

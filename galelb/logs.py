@@ -7,10 +7,16 @@ import logging
 import sys
 from typing import TextIO
 
-import structlog
-from structlog.typing import Processor
+from galelb.lazy import hidden
 
-__all__ = ["LEVELS", "configure_logging"]
+with hidden("rich"):  # for tracebacks in colour; imported in as much time as all of trio
+    import structlog
+    from structlog.typing import Processor
+
+__all__ = ["LEVELS", "configure_logging", "get_logger"]
+
+get_logger = structlog.get_logger
+"""For who must not be the first to import structlog, that is commands which keep running."""
 
 LEVELS = ("debug", "info", "warning", "error")
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from galelb.lazy import hidden
+
 
 @pytest.mark.parametrize("package", ["galelb.config", "galelb.plugins"])
 def test_every_name_of_a_lazy_package_is_there(package):
@@ -23,6 +25,7 @@ def test_every_name_of_a_lazy_package_is_there(package):
         ("galelb.node.command, galelb.node.remote", {"pydantic", "pluggy", "trio", "pyroute2"}),
         ("galelb.commands.top, galelb.top.feed, galelb.top.view", {"pydantic", "pluggy", "trio"}),
         ("galelb.config.node", {"pluggy", "pyroute2", "rich"}),
+        ("galelb.commands.run, galelb.balancer", {"bcc", "hypercorn", "rich"}),
         ("galelb.plugins.loading", {"pydantic", "pluggy", "trio", "structlog"}),
     ],
 )
@@ -32,3 +35,19 @@ def test_what_starts_often_or_stays_small_imports_nothing_heavy(modules, heavy):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "[]\n" == done.stdout
+
+
+def test_a_hidden_package_is_not_there_to_import_until_the_block_ends():
+    with hidden("wave"), pytest.raises(ImportError):
+        import wave
+
+    import wave
+
+    assert wave is sys.modules["wave"]
+
+
+def test_what_was_imported_already_cannot_be_hidden():
+    with hidden("json"):
+        import json
+
+    assert json is sys.modules["json"]

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import structlog
 
 from galelb.errors import ConfigError, EnvironmentProblem, GaleError
-from galelb.logs import LEVELS
+from galelb.logs import LEVELS, get_logger
 
 if TYPE_CHECKING:
     import trio
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["collect_seldom", "detach_command", "run_command"]
 
-log = structlog.get_logger("galelb.run")
+log = get_logger("galelb.run")
 
 _config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="lb.toml; else ./lb.toml, /etc/galelb/lb.toml"
