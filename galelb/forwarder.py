@@ -6,6 +6,7 @@ from __future__ import annotations
 import abc
 import mmap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -62,6 +63,12 @@ class BpfMap(Protocol):
 
     def mmap(self) -> mmap.mmap:
         """Map a BPF_F_MMAPABLE array; the caller keeps it. Elements are padded to 8 bytes."""
+
+    def mapped(self, first: int, count: int) -> AbstractContextManager[memoryview]:
+        """Map `count` elements from `first`, as `mmap` does, until the block ends.
+
+        All pages of what is mapped are resident, so this is the way to read a little of much.
+        """
 
 
 class DataPath(Protocol):

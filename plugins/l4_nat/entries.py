@@ -12,10 +12,23 @@ import attrs
 from galelb.forwarder import BpfMap
 from galelb.model import IPAddress
 
-__all__ = ["CLOSED", "DOWN_SEEN", "FIN", "RST", "SEEN", "TCP", "USED", "Entry", "EntryTable"]
+__all__ = [
+    "CLOSED",
+    "DOWN_SEEN",
+    "FIN",
+    "RST",
+    "SEEN",
+    "TCP",
+    "USED",
+    "Entry",
+    "EntryTable",
+    "any_port",
+]
 
 BUSY = 1
 USED = 1 << 48
+_QUADS = {4: 2, 6: 4}
+"""Parts of 8 bytes that an entry has; the last is its word."""
 SEEN, FIN, RST, TCP, DOWN_SEEN, SYN, CLOSED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
 
 
@@ -57,7 +70,7 @@ class EntryTable:
     """A BPF array of entries (16 bytes in IPv4, 32 in IPv6), mapped for as long as this lives."""
 
     def __init__(self, table: BpfMap, version: int) -> None:
-        self._quads = 2 if version == 4 else 4
+        self._quads = _QUADS[version]
         self._version = version
         self._data = memoryview(table.mmap()).cast("Q")
 
@@ -93,3 +106,13 @@ class EntryTable:
             return Entry(IPv4Address(packed), keys[0] >> 16 & 0xFFFF, keys[0] & 0xFFFF, word)
         packed = b"".join(part.to_bytes(8, sys.byteorder) for part in keys[:2])
         return Entry(IPv6Address(packed), keys[2] >> 16 & 0xFFFF, keys[2] & 0xFFFF, word)
+
+
+def any_port(ports: BpfMap, version: int, first: int, count: int) -> bool:
+    """Return whether any of `count` port slots from index `first` is in use or in quarantine.
+
+    Maps those only: the slots of all nodes are tens of megabytes.
+    """
+    quads = _QUADS[version]
+    with ports.mapped(first, count) as part, part.cast("Q") as data:
+        return any(data[quads - 1 :: quads].tolist())

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from galelb_plugins.l4_nat.codec import slice_from_leaf, slice_key_from_struct
-from galelb_plugins.l4_nat.entries import FIN, RST, SEEN, TCP, Entry, EntryTable
+from galelb_plugins.l4_nat.entries import FIN, RST, SEEN, TCP, Entry, EntryTable, any_port
 from galelb_plugins.l4_nat.layout import FAMILIES
 from galelb_plugins.l4_nat.slices import Slice, SliceKey
 from galelb_plugins.l4_nat.sweep import current_tick
@@ -37,27 +37,26 @@ def state_name(forward: int, back: int) -> str:
 class IdleSlices:
     """Says of slices of one family whether no flow and no quarantined port needs them.
 
-    It maps tables when it is first asked, which takes a millisecond; use one for a whole plan.
+    It maps a table of flows when it is first asked, which takes a millisecond; use one for a
+    whole plan.
     """
 
     def __init__(self, version: int, maps: Mapping[str, BpfMap]) -> None:
         self._version = version
         self._maps = maps
-        self._tables: dict[str, EntryTable] = {}
+        self._flows: EntryTable | None = None
 
     def __call__(self, part: Slice) -> bool:
         """Return whether nothing needs a slice; reads the tables, so it blocks."""
-        ports = self._table("ports")
+        ports = self._maps.get(f"l4_nat_ports{self._version}")
         if part.count and ports is not None:
-            return not any(ports.words(part.base, part.count))
-        flows = self._table("flows")
-        return flows is None or all(entry.first != part.id for _, entry in flows.used())
-
-    def _table(self, kind: str) -> EntryTable | None:
-        name = f"l4_nat_{kind}{self._version}"
-        if name not in self._tables and name in self._maps:
-            self._tables[name] = EntryTable(self._maps[name], self._version)
-        return self._tables.get(name)
+            return not any_port(ports, self._version, part.base, part.count)
+        flows = self._maps.get(f"l4_nat_flows{self._version}")
+        if flows is None:
+            return True
+        if self._flows is None:
+            self._flows = EntryTable(flows, self._version)
+        return all(entry.first != part.id for _, entry in self._flows.used())
 
 
 class FlowReader:

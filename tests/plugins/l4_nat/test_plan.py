@@ -6,6 +6,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
+from galelb_plugins.l4_nat.codec import slice_from_leaf
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
 
@@ -184,18 +185,19 @@ def test_flags_of_others_in_the_settings_stay(machine) -> None:
     assert 1 == content["l4_nat_settings"][0][1]["flags"]
 
 
-def test_tables_are_mapped_once_for_all_new_slices(machine, monkeypatch) -> None:
+def test_only_the_ports_of_new_slices_are_mapped(machine, monkeypatch) -> None:
     view, maps = setup(machine, options())
-    mapped: list[str] = []
-    mmap = FakeMap.mmap
+    mapped: list[tuple[str, int, int]] = []
+    part = FakeMap.mapped
 
-    def noted(self: FakeMap) -> object:
-        mapped.append(self.name)
-        return mmap(self)
+    def noted(self: FakeMap, first: int, count: int) -> object:
+        mapped.append((self.name, first, count))
+        return part(self, first, count)
 
-    monkeypatch.setattr(FakeMap, "mmap", noted)
+    monkeypatch.setattr(FakeMap, "mapped", noted)
 
     content = Planner(options()).plan(view, maps)
 
-    assert len(content["l4_nat_slices"]) > 1
-    assert ["l4_nat_ports4"] == mapped
+    slices = [slice_from_leaf(leaf) for _, leaf in content["l4_nat_slices"]]
+    assert len(slices) > 1
+    assert [("l4_nat_ports4", one.base, one.count) for one in slices] == mapped
