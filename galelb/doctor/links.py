@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import socket
 import struct
@@ -22,7 +23,7 @@ from galelb.suggest import nearest
 
 __all__ = ["LinkFacts", "check_links", "expected_mode", "gather_links", "xdp_on"]
 
-_SIOCGIFFLAGS = 0x8913
+_SIOCGIFFLAGS, _SIOCETHTOOL, _ETHTOOL_GLINK = 0x8913, 0x8946, 0xA
 _UP, _RUNNING = 1, 0x40
 _FORMS: Mapping[XdpMode | None, str] = {XdpMode.NATIVE: "xdpdrv", XdpMode.GENERIC: "xdpgeneric"}
 
@@ -80,7 +81,7 @@ async def _gather(netlink: Netlink, name: str, role: str, interface: Interface |
             role=role,
             interface=interface,
             up=bool(flags & _UP),
-            carrier=bool(flags & _RUNNING),
+            carrier=_has_carrier(name, flags),
             xdp=xdp_on(interface.ifindex),
             tc=tc,
             claimed=is_claimed(name),
@@ -110,6 +111,18 @@ def _flags(name: str) -> int:
             raise GaleError(f"interface {name}: {error.strerror}") from None
     flags: int = struct.unpack_from("H", answer, 16)[0]
     return flags
+
+
+def _has_carrier(name: str, flags: int) -> bool:
+    """Ask the driver: IFF_RUNNING follows up to a second later (net/core/link_watch.c)."""
+    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_GLINK, 0), 8)
+    request = struct.pack("16sP16x", name.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        try:
+            fcntl.ioctl(asking, _SIOCETHTOOL, request)
+        except OSError:  # a driver that does not tell
+            return bool(flags & _RUNNING)
+    return bool(struct.unpack_from("I", value, 4)[0])
 
 
 def _sysctl(name: str) -> int:
