@@ -28,6 +28,7 @@ static __always_inline u32 gale_fold32(u64 sum)
 	return sum;
 }
 
+/* 16 bits in one's complement from a sum below 2^40: over a hundred words of 32 bits. */
 static __always_inline u16 gale_fold16(u64 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
