@@ -14,6 +14,7 @@ import attrs
 from pydantic import BaseModel, ConfigDict
 
 from galelb.component import Component
+from galelb.flowshare import FlowShare
 from galelb.model import Flow, Interface, IPAddress, Metric, NodeSetup, Service
 
 __all__ = [
@@ -232,6 +233,14 @@ class Forwarder(abc.ABC):
         """Return background work, for example a sweep of expired flows."""
         del datapath, host
         return []
+
+    def flow_share(self, datapath: DataPath, host: HostView) -> FlowShare | None:
+        """Return how a group shares the flows; None = there are none to share.
+
+        Called once for each generation of programs, as `components` is.
+        """
+        del datapath, host
+        return None
 
     def flows(
         self, datapath: DataPath, view: ForwardingView, *, limit: int = 1000

@@ -17,15 +17,11 @@ if TYPE_CHECKING:
 
     import click
 
+    from galelb.announcer import Announcer
     from galelb.forwarder import Forwarder
     from galelb.model import HealthReport, Metric, NodeRecord, Peer, Service, XdpMode
-    from galelb.sources import (
-        Announcer,
-        BackgroundService,
-        HealthSource,
-        Scheduler,
-        SyncTransport,
-    )
+    from galelb.sources import BackgroundService, HealthSource, Scheduler
+    from galelb.transport import SyncTransport
 
 __all__ = ["PROJECT", "HookSpecs", "hookimpl", "hookspec"]
 

@@ -215,6 +215,10 @@ class Peer:
     address: IPAddress
     port: int
     alive: bool = False
+    name: str = ""
+    """Empty for one that is configured and was never heard of."""
+    left: bool = False
+    """Whether it said goodbye, rather than died."""
 
 
 @attrs.frozen(kw_only=True)

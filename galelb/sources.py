@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Base classes of the other plugin kinds: schedulers, health sources, transports, announcers."""
+"""Base classes of more plugin kinds: schedulers, health sources, background services."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     from galelb.config import BalancerConfig
 
 __all__ = [
-    "Announcer",
     "BackgroundService",
     "BalancerContext",
     "HealthSource",
     "Reach",
     "Scheduler",
-    "SyncTransport",
     "VipWay",
 ]
 
@@ -140,14 +138,6 @@ class HealthSource(_ComponentPlugin):
         """Go on with other settings, after a reload of the configuration; must not block."""
         del config
         self.options = options
-
-
-class SyncTransport(_ComponentPlugin):
-    """Carries membership, node records and decisions between balancers."""
-
-
-class Announcer(_ComponentPlugin):
-    """Tells the network where a VIP is."""
 
 
 class BackgroundService(_ComponentPlugin):

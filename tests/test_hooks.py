@@ -8,6 +8,7 @@ import attrs
 import click
 import pytest
 
+from galelb.announcer import Announcer
 from galelb.errors import PluginError
 from galelb.forwarder import Forwarder
 from galelb.hooks import hookimpl
@@ -24,8 +25,9 @@ from galelb.model import (
     XdpMode,
 )
 from galelb.plugins import Plugins
-from galelb.sources import Announcer, BackgroundService, HealthSource, Scheduler, SyncTransport
+from galelb.sources import BackgroundService, HealthSource, Scheduler
 from galelb.tables.maglev import Maglev
+from galelb.transport import SyncTransport
 
 NODE = ip_address("10.0.0.1")
 SERVICE = Service(
@@ -94,11 +96,12 @@ def plugins_with(hook, answer=None, *, calls=None):
     return Plugins.discover(load_entry_points=False, extra=[one])
 
 
-def component(base):
+def component(base, *methods):
     async def run(self, *, task_status):
         task_status.started()
 
-    return type("Mine", (base,), {"name": "mine", "run": run})
+    others = {name: lambda *_: None for name in methods}
+    return type("Mine", (base,), {"name": "mine", "run": run, **others})
 
 
 def test_galelb_register_forwarders():
@@ -122,13 +125,13 @@ def test_galelb_register_health_sources():
 
 
 def test_galelb_register_sync_transports():
-    cls = component(SyncTransport)
+    cls = component(SyncTransport, "write", "leave", "keys")
 
     assert plugins_with("galelb_register_sync_transports", [cls]).sync_transport("mine") is cls
 
 
 def test_galelb_register_announcers():
-    cls = component(Announcer)
+    cls = component(Announcer, "announce", "withdraw")
 
     assert plugins_with("galelb_register_announcers", [cls]).announcer("mine") is cls
 

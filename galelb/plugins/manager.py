@@ -26,15 +26,11 @@ from galelb.plugins.verify import verify
 if TYPE_CHECKING:
     import click
 
+    from galelb.announcer import Announcer
     from galelb.config import BalancerConfig
     from galelb.forwarder import Forwarder, Options
-    from galelb.sources import (
-        Announcer,
-        BackgroundService,
-        HealthSource,
-        Scheduler,
-        SyncTransport,
-    )
+    from galelb.sources import BackgroundService, HealthSource, Scheduler
+    from galelb.transport import SyncTransport
 
 __all__ = ["PluginInfo", "Plugins"]
 

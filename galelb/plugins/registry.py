@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 import attrs
 
+from galelb.announcer import Announcer
 from galelb.errors import PluginError
 from galelb.forwarder import Forwarder, Options
 from galelb.plugins.loading import Candidate, valid_name
-from galelb.sources import Announcer, BackgroundService, HealthSource, Scheduler, SyncTransport
+from galelb.sources import BackgroundService, HealthSource, Scheduler
 from galelb.suggest import nearest
+from galelb.transport import SyncTransport
 
 __all__ = ["KINDS", "Kind", "Registered", "Registry"]
 

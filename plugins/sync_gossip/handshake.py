@@ -13,11 +13,12 @@ import struct
 import attrs
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from galelb_plugins.sync_gossip.keys import KeyRing, Nonces
 from galelb_plugins.sync_gossip.messages import Message
 from galelb_plugins.sync_gossip.reader import Reader, Unreadable
 from galelb_plugins.sync_gossip.seal import EPOCH_BYTES
 from galelb_plugins.sync_gossip.wire import MAX_NAME, MAX_SNAPSHOT, VERSION, decode, encode
+
+from galelb.group.keys import KeyRing, Nonces
 
 __all__ = ["CHALLENGE_BYTES", "HELLO_BYTES", "MAX_FRAME", "PROOF_BYTES", "Frames", "Handshake"]
 

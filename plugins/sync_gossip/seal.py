@@ -9,11 +9,12 @@ from collections import Counter
 import attrs
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from galelb_plugins.sync_gossip.keys import KeyRing, Nonces
 from galelb_plugins.sync_gossip.messages import Address, Message
 from galelb_plugins.sync_gossip.reader import Reader, Unreadable
 from galelb_plugins.sync_gossip.replay import ReplayWindow
 from galelb_plugins.sync_gossip.wire import MAX_DATAGRAM, MAX_NAME, VERSION, decode, encode
+
+from galelb.group.keys import KeyRing, Nonces
 
 __all__ = ["EPOCH_BYTES", "Seal"]
 

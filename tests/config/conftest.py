@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar
 import pytest
 from pydantic import AfterValidator, Field
 
+from galelb.announcer import Announcer
 from galelb.config import load_balancer_config
 from galelb.errors import ConfigError
 from galelb.forwarder import Forwarder, Options
 from galelb.hooks import hookimpl
 from galelb.plugins import Plugins
-from galelb.sources import Announcer, BackgroundService, HealthSource, Scheduler, SyncTransport
+from galelb.sources import BackgroundService, HealthSource, Scheduler
+from galelb.transport import SyncTransport
 
 
 class NatOptions(Options):
@@ -69,10 +71,19 @@ class KeyOptions(Options):
 class Gossip(Component, SyncTransport):
     name = "gossip"
     Options = KeyOptions
+    keys = None
+
+    def write(self, key, value): ...
+
+    async def leave(self): ...
 
 
 class Garp(Component, Announcer):
     name = "garp"
+
+    def announce(self, vips): ...
+
+    async def withdraw(self): ...
 
 
 def explode(value):

@@ -10,11 +10,12 @@ import random
 from collections import Counter
 from ipaddress import IPv4Address
 
-from galelb_plugins.sync_gossip.keys import KeyRing
 from galelb_plugins.sync_gossip.messages import Exchange, Left, MemberChanged, Send, Snapshot, State
 from galelb_plugins.sync_gossip.seal import EPOCH_BYTES, Seal
 from galelb_plugins.sync_gossip.swim import Swim
 from galelb_plugins.sync_gossip.wire import MAX_PLAIN, MAX_SNAPSHOT, decode, encode
+
+from galelb.group.keys import KeyRing
 
 PORT = 7946
 RING = KeyRing({1: bytes(32)}, 1)

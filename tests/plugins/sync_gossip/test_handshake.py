@@ -5,11 +5,12 @@ import itertools
 
 import pytest
 from galelb_plugins.sync_gossip.handshake import HELLO_BYTES, MAX_FRAME, PROOF_BYTES, Handshake
-from galelb_plugins.sync_gossip.keys import KeyRing
 from galelb_plugins.sync_gossip.messages import Nack, Snapshot
 from galelb_plugins.sync_gossip.reader import Unreadable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from galelb.group.keys import KeyRing
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OLD, NEW, FOREIGN = (bytes([number]) * 32 for number in (1, 2, 3))

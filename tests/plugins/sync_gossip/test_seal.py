@@ -4,7 +4,6 @@
 from ipaddress import IPv4Address
 
 import pytest
-from galelb_plugins.sync_gossip.keys import KeyRing
 from galelb_plugins.sync_gossip.messages import Claim, Gossip, Nack, Record, State
 from galelb_plugins.sync_gossip.replay import WINDOW, ReplayWindow
 from galelb_plugins.sync_gossip.seal import EPOCH_BYTES, Seal
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galelb.errors import LocalProtocolError
+from galelb.group.keys import KeyRing
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OLD, NEW, FOREIGN = (bytes([number]) * 32 for number in (1, 2, 3))
