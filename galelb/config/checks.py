@@ -58,6 +58,12 @@ def _check_ports(draft: Draft) -> None:
     if private is None:
         return
     seen: dict[int, str] = {}
+    quorum = draft.quorum
+    if quorum.transport is not None and quorum.sharing_port in {
+        getattr(private, key) for key in _PRIVATE_PORTS if draft.ok("private_interface", key)
+    }:
+        text = f"port {quorum.sharing_port} is used by [private_interface] already"
+        draft.add(text, "load_balancer_quorum", "sharing_port")
     for key in _PRIVATE_PORTS:
         if draft.ok("private_interface", key):
             first = seen.setdefault(getattr(private, key), key)

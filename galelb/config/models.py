@@ -134,6 +134,13 @@ class QuorumSection(Section):
     """The other balancers; listing oneself is fine."""
     transport: PluginName | None = None
     """Plugin that carries state between balancers."""
+    name: Annotated[
+        str,
+        matches("[A-Za-z0-9.:_-]{0,48}", "must be up to 48 letters, digits, '.', ':', '_', '-'"),
+    ] = ""
+    """Name of this balancer in the group, unique; its own address when left out."""
+    sharing_port: Port = 9091
+    """TCP port of the private interface where peers fetch this balancer's connections."""
 
 
 class ForwardingSection(Section):

@@ -14,7 +14,7 @@ _FIXED = (
         ("node_port", "api_port", "api_token_reads", "load_balancer_port", "net_interface_private"),
     ),
     ("public_interface", ("net_interface_public",)),
-    ("load_balancer_quorum", ("transport", "addresses")),
+    ("load_balancer_quorum", ("transport", "addresses", "name", "sharing_port")),
     ("forwarding", ("table_size", "table_seed", "extra_interfaces", "xdp_mode")),
     ("announce", ("plugin",)),
 )
