@@ -138,6 +138,13 @@ class NodeRecord:
     """Percent of its weight that its slow start has reached."""
     load_share: int = 100
     """Percent of its weight that its load leaves it; the operator's weight overrules it."""
+    group: bool | None = None
+    """What the group of balancers takes it for, which overrules `state`; None = no word."""
+
+    @property
+    def routable(self) -> bool:
+        """Whether it may get packets: by the group's word, else by this balancer's own view."""
+        return self.state is NodeState.ROUTABLE if self.group is None else self.group
 
     @property
     def weight(self) -> int:
@@ -155,10 +162,7 @@ class NodeRecord:
     def takes_new_flows(self) -> bool:
         """Whether lookup tables may name this node."""
         return (
-            self.state is NodeState.ROUTABLE
-            and not self.draining
-            and self.neighbour is not None
-            and self.weight > 0
+            self.routable and not self.draining and self.neighbour is not None and self.weight > 0
         )
 
 

@@ -54,7 +54,7 @@ def service_leaf(service: Service, table: int | None) -> dict[str, Any]:
 def node_leaf(record: NodeRecord, next_hop: int) -> dict[str, Any]:
     """Return a `struct gale_node` for a node whose next hop has this index (0 = unresolved)."""
     flags = NodeFlag.PRESENT
-    if record.state in (NodeState.DOWN, NodeState.BLACKLISTED):
+    if not record.routable and record.state is not NodeState.PROBATION:
         flags |= NodeFlag.DOWN
     if record.draining:
         flags |= NodeFlag.DRAINING

@@ -49,7 +49,7 @@ from galelb.control.metrics import (
 )
 from galelb.control.serving import not_ready
 from galelb.control.work import Work
-from galelb.model import Flow, IPAddress, Metric, NodeRecord, NodeState, Peer, XdpMode
+from galelb.model import Flow, IPAddress, Metric, NodeRecord, Peer, XdpMode
 
 if TYPE_CHECKING:
     from galelb.api.events import EventLog
@@ -280,7 +280,7 @@ class RunningView:
             return self.controller.unroutable[record.node.address]
         if record.takes_new_flows:
             return ""
-        if record.state is not NodeState.ROUTABLE:
+        if not record.routable:
             return record.reason or record.state.value
         if record.draining:
             return "draining"

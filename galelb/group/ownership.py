@@ -7,9 +7,24 @@ Every balancer computes the same from the same membership, so nobody has to be a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
-__all__ = ["heir", "rendezvous"]
+import attrs
+
+__all__ = ["Member", "rendezvous", "source_holder", "vip_owner"]
+
+
+@attrs.frozen(kw_only=True)
+class Member:
+    """A live balancer, as far as addresses are concerned."""
+
+    name: str
+    ready: bool
+    """Whether it says that it may have addresses."""
+    steady: bool = True
+    """False for a while after it came back from the dead, so that addresses do not flap."""
+    copies: frozenset[str] = frozenset()
+    """Peers whose flows it has a current copy of, or had until they died."""
 
 
 def rendezvous(key: str, members: Iterable[str]) -> str | None:
@@ -21,18 +36,29 @@ def rendezvous(key: str, members: Iterable[str]) -> str | None:
     return max(members, key=lambda member: (_score(key, member), member), default=None)
 
 
-def heir(address: str, home: str, lags: Mapping[str, float], tolerated: float) -> str | None:
+def vip_owner(vip: str, members: Collection[Member]) -> str | None:
+    """Return who owns a VIP; None when nobody lives."""
+    return rendezvous(vip, (member.name for member in _best(members)))
+
+
+def source_holder(address: str, home: str, members: Collection[Member]) -> str | None:
     """Return who holds a translation address of the balancer `home`; None when nobody lives.
 
-    `lags`: how far each live balancer's copy of the home's flows is behind, in seconds; a live
-    home holds its own address whatever they say. Of the others those count that are no further
-    behind than `tolerated`, else the most current ones: flows on the address rather lose some
-    packets than their only way.
+    Its home, if that lives and is ready. Else the heir: among those with a current copy of the
+    home's flows if there are any. Flows on the address rather lose some packets than their only
+    way, so without a current copy somebody holds it, too.
     """
-    if home in lags:
+    best = _best(members)
+    if any(member.name == home for member in best):
         return home
-    limit = max(tolerated, min(lags.values(), default=0.0))
-    return rendezvous(address, (member for member, lag in lags.items() if lag <= limit))
+    current = [member for member in best if home in member.copies]
+    return rendezvous(address, (member.name for member in current or best))
+
+
+def _best(members: Collection[Member]) -> list[Member]:
+    """Return those that shall have addresses: never nobody while somebody lives."""
+    ready = [member for member in members if member.ready]
+    return [member for member in ready if member.steady] or ready or list(members)
 
 
 def _score(key: str, member: str) -> bytes:

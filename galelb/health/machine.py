@@ -31,6 +31,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
+from galelb.health.agreed import Agreed
 from galelb.health.settings import HealthSettings
 from galelb.health.voices import MAX_TEXT, Check, Voice, announced_weight, plain_text, words
 from galelb.health.weights import FULL, MAX_WEIGHT, LoadShare, SlowStart
@@ -67,6 +68,7 @@ class NodeMachine:
     """By source; with those that have not spoken yet."""
     configured_weight: int = 1
     """What it weighs while it announces nothing."""
+    agreed: Agreed = attrs.Factory(Agreed)
     start: SlowStart = attrs.Factory(SlowStart)
     load: LoadShare = attrs.Factory(LoadShare)
     others_warm: Callable[[float], bool] = attrs.field(default=lambda _: True, eq=False)
@@ -87,6 +89,7 @@ class NodeMachine:
             neighbour=self.neighbour,
             start_share=self.start.share,
             load_share=self.load_share,
+            group=self.agreed.routable,
         )
 
     @property
@@ -94,15 +97,6 @@ class NodeMachine:
         """Percent of the weight that the load leaves; the operator's word is not questioned."""
         heeded = self.settings.load_weight and self.operator_weight is None
         return self.load.share if heeded else FULL
-
-    @property
-    def weight_from(self) -> str:
-        """Whose word the weight is: the operator's wins over the node's, that over the config's."""
-        if self.operator_weight is not None:
-            return "operator"
-        if announced_weight(self.voices.values()) is not None:
-            return "node"
-        return "config" if self.node.static else "default"
 
     @property
     def reports(self) -> int:
@@ -160,9 +154,7 @@ class NodeMachine:
 
     def lost(self, source: str, reason: str, now: float) -> None:
         """Forget what `source` said; it has lost the node, or has nothing to check of it."""
-        mine = [key for key in self.voices if key[0] == source]
-        for key in mine:
-            del self.voices[key]
+        mine = self._forget_voices(source)
         if self.checks.pop(source, None) is not None:
             self._judge_again(now)
         if mine:
@@ -182,9 +174,7 @@ class NodeMachine:
 
     def unused(self, source: str, now: float) -> None:
         """Forget what `source` said: the operator does without it, which blames no node."""
-        mine = [key for key in self.voices if key[0] == source]
-        for key in mine:
-            del self.voices[key]
+        mine = self._forget_voices(source)
         if not mine or self.state is NodeState.BLACKLISTED:
             return
         if self.voices or self.node.static or self._objection():
@@ -215,6 +205,7 @@ class NodeMachine:
     def make_static(self, node: Node, now: float) -> None:
         """Turn into a configured node: routable at once, without reports."""
         self.node = node
+        self.agreed.heard = True
         self.configured_weight = node.weight
         self._weigh()
         self.failures = 0
@@ -390,8 +381,14 @@ class NodeMachine:
             self._weigh()  # who comes back may not announce what it did
         return self.voices[key]
 
+    def _forget_voices(self, source: str) -> bool:
+        """Drop the voices of a source; return whether there were any."""
+        before = len(self.voices)
+        self.voices = {key: voice for key, voice in self.voices.items() if key[0] != source}
+        return len(self.voices) < before
+
     def _full_reason(self) -> str:
-        notes = [self.reason]
+        notes = [self.reason, self.agreed.note(self.state)]
         if self.operator_draining:
             notes.append("drained by the operator")
         if self.announced and self.reason != "shutting down":

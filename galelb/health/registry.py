@@ -7,6 +7,7 @@ the earlier one. Call `tick` when `next_deadline` has come, then `take_changes` 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -15,8 +16,10 @@ import attrs
 
 from galelb.errors import GaleError
 from galelb.health.deadlines import Deadlines
-from galelb.health.machine import HealthSettings, NodeMachine, plain_text
-from galelb.health.snapshot import adopt, describe
+from galelb.health.machine import HealthSettings, NodeMachine
+from galelb.health.room import longest_down
+from galelb.health.snapshot import adopt_all, describe
+from galelb.health.voices import renewed, weight_from
 from galelb.health.warmth import Warmth
 from galelb.health.weights import MAX_WEIGHT, MeanLoad
 from galelb.model import HealthReport, HealthWord, IPAddress, Node, NodeRecord, NodeState
@@ -92,7 +95,8 @@ class NodeHealth:
         if machine is None:
             machine = self._add(Node(address=report.address), now)
         if not machine.node.static:
-            machine.node = _renewed(machine.node, report)
+            machine.node = renewed(machine.node, report)
+        machine.agreed.heard = True
         machine.report(report, self._now)
         return self._refresh_node(report.address, machine)
 
@@ -125,6 +129,32 @@ class NodeHealth:
         machine = self._touch(address, now)
         if machine is not None:
             machine.neighbour = mac
+
+    # what the group says
+
+    def agree(self, verdicts: Mapping[IPAddress, bool], now: float) -> None:
+        """Take what the group makes of nodes; without a word the own view counts."""
+        for address, machine in list(self._machines.items()):
+            word = verdicts.get(address)
+            if machine.agreed.routable is not word:
+                self._touch(address, now)
+                machine.agreed.routable = word
+
+    def add_stranger(self, node: Node, now: float) -> None:
+        """Add a node that only peers hear, or take over what they say of it; nothing if full."""
+        machine = self._touch(node.address, now)
+        if machine is not None:
+            machine.node = machine.node if machine.agreed.heard else node
+            return
+        with contextlib.suppress(TooManyNodesError):
+            machine = self._add(node, now)
+            machine.state, machine.reason = NodeState.DOWN, "it does not report to this balancer"
+            machine.agreed.heard = False
+
+    def heard(self, address: IPAddress) -> bool:
+        """Whether this balancer has a view of its own of a node."""
+        machine = self._machines.get(address)
+        return machine is not None and machine.agreed.heard
 
     # what the operator says
 
@@ -159,8 +189,7 @@ class NodeHealth:
         Raises:
             NoSuchNodeError: the node is unknown.
         """
-        self._known(address, now)
-        return self._forget(address, "removed")
+        return self._forget(self._known(address, now).node.address, "removed")
 
     def reconfigure(self, settings: HealthSettings, now: float) -> None:
         """Go on with other settings; what was due under the old ones happens first."""
@@ -212,7 +241,9 @@ class NodeHealth:
     def weight_from(self, address: IPAddress) -> str:
         """Return whose word its weight is: operator, node, config, or default."""
         machine = self._machines.get(address)
-        return "default" if machine is None else machine.weight_from
+        if machine is None:
+            return "default"
+        return weight_from(machine.operator_weight, machine.voices.values(), machine.node.static)
 
     def take_changes(self) -> list[tuple[NodeRecord | None, NodeRecord]]:
         """Return (old, new) of each node that differs since the last call; old None = new node.
@@ -244,14 +275,9 @@ class NodeHealth:
         so that it leaves unless `add_static` names it again. Nodes already known only take
         over what the operator had set.
         """
-        problems: list[str] = []
         self._now = max(self._now, now)
-        for position, entry in enumerate(data):
-            try:
-                machine = adopt(entry, self._settings, self._now)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                problems.append(f"node {position} of the saved state is unusable: {error!r}")
-                continue
+        machines, problems = adopt_all(data, self._settings, self._now)
+        for machine in machines:
             known = self._touch(machine.node.address, now)
             if known is not None:
                 known.operator_draining = machine.operator_draining
@@ -328,19 +354,10 @@ class NodeHealth:
 
     def _make_room(self, newcomer: IPAddress) -> None:
         """Forget the node that has been down longest, if long enough and nobody cares."""
-        candidates = [
-            machine
-            for machine in self._machines.values()
-            if machine.state is NodeState.DOWN
-            and not machine.voices
-            and not machine.node.static
-            and not machine.operator_draining
-            and machine.operator_weight is None
-            and machine.since + self._settings.black_list_expiry <= self._now
-        ]
-        if not candidates:
+        after_s = self._settings.black_list_expiry
+        oldest = longest_down(self._machines.values(), self._now, after_s)
+        if oldest is None:
             raise TooManyNodesError(f"node {newcomer} refused: {self._full()}")
-        oldest = min(candidates, key=lambda machine: machine.since)
         self._forget(oldest.node.address, f"forgotten to make room for {newcomer}")
 
     def _forget(self, address: IPAddress, reason: str) -> NodeRecord:
@@ -381,10 +398,3 @@ class NodeHealth:
 
     def _full(self) -> str:
         return f"this balancer knows {self._max_nodes} nodes already, which is its limit"
-
-
-def _renewed(node: Node, report: HealthReport) -> Node:
-    """Return the node with the name that it announced."""
-    if report.name in ("", node.name):
-        return node  # as almost always
-    return attrs.evolve(node, name=plain_text(report.name) or node.name)

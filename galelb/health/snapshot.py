@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from galelb.health.agreed import Agreed
 from galelb.health.machine import HealthSettings, NodeMachine
 from galelb.health.weights import FULL
 from galelb.model import Node, NodeState
 
-__all__ = ["adopt", "describe"]
+__all__ = ["adopt", "adopt_all", "describe"]
 
 _LONG_S = 1e6
 
@@ -35,11 +36,27 @@ def describe(machine: NodeMachine, now: float) -> dict[str, Any]:
         "serving_age_s": _age(machine.start.since, now),
         "start_share": machine.start.share,
         "load_share": machine.load.share,
+        "heard": machine.agreed.heard,
+        "group": machine.agreed.routable,
     }
 
 
 def _age(since: float | None, now: float) -> float | None:
     return None if since is None else max(0.0, now - since)
+
+
+def adopt_all(
+    data: Iterable[Mapping[str, Any]], settings: HealthSettings, now: float
+) -> tuple[list[NodeMachine], list[str]]:
+    """Return the machines of described nodes, and a sentence about each unusable entry."""
+    machines: list[NodeMachine] = []
+    problems: list[str] = []
+    for position, entry in enumerate(data):
+        try:
+            machines.append(adopt(entry, settings, now))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problems.append(f"node {position} of the saved state is unusable: {error!r}")
+    return machines, problems
 
 
 def adopt(entry: Mapping[str, Any], settings: HealthSettings, now: float) -> NodeMachine:
@@ -72,6 +89,7 @@ def adopt(entry: Mapping[str, Any], settings: HealthSettings, now: float) -> Nod
         carried=max(0, int(entry["reports"])) if state is NodeState.PROBATION else 0,
     )
     _resume_shares(machine, entry, now)
+    machine.agreed = _agreed(entry)
     return machine
 
 
@@ -81,6 +99,14 @@ def _resume_shares(machine: NodeMachine, entry: Mapping[str, Any], now: float) -
     since = None if age is None else now - max(0.0, float(age))
     machine.start.resume(since, int(entry.get("start_share", FULL)))
     machine.load.resume(int(entry.get("load_share", FULL)))
+
+
+def _agreed(entry: Mapping[str, Any]) -> Agreed:
+    """Go on with the group's last word until it says something; versions before had none."""
+    word = entry.get("group")
+    return Agreed(
+        routable=None if word is None else bool(word), heard=bool(entry.get("heard", True))
+    )
 
 
 def _text(value: Any) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from galelb.model import HealthStatus, HealthWord
+from galelb.model import HealthReport, HealthStatus, HealthWord, Node
 
 __all__ = [
     "MAX_TEXT",
@@ -15,6 +15,8 @@ __all__ = [
     "Voice",
     "announced_weight",
     "plain_text",
+    "renewed",
+    "weight_from",
 ]
 
 MAX_TEXT = 200
@@ -92,3 +94,19 @@ _WORDS = {
     HealthStatus.SHUTTING_DOWN: "shutting down",
 }
 _FINDINGS = {None: "waiting", True: "passed", False: "failed"}
+
+
+def weight_from(operator_weight: int | None, voices: Iterable[Voice], static: bool) -> str:
+    """Return whose word a node's weight is: the operator's, the node's, that of the config."""
+    if operator_weight is not None:
+        return "operator"
+    if announced_weight(voices) is not None:
+        return "node"
+    return "config" if static else "default"
+
+
+def renewed(node: Node, report: HealthReport) -> Node:
+    """Return the node with the name that it announced."""
+    if report.name in ("", node.name):
+        return node  # as almost always
+    return attrs.evolve(node, name=plain_text(report.name) or node.name)

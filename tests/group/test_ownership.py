@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from galelb.group.ownership import heir, rendezvous
+from galelb.group.ownership import Member, rendezvous, source_holder, vip_owner
 
 ADDRESSES = [f"198.51.100.{number}" for number in range(250)]
 GROUP = ["lb1", "lb2", "lb3"]
@@ -37,7 +37,8 @@ def test_only_the_addresses_of_who_goes_move() -> None:
 
 def test_nobody_holds_anything_in_an_empty_group() -> None:
     assert rendezvous("198.51.100.1", []) is None
-    assert heir("10.0.0.1", "lb1", {}, tolerated=1.0) is None
+    assert source_holder("10.0.0.1", "lb1", []) is None
+    assert vip_owner("10.0.0.1", []) is None
 
 
 def test_names_that_read_alike_together_are_told_apart() -> None:
@@ -47,21 +48,46 @@ def test_names_that_read_alike_together_are_told_apart() -> None:
     assert not all(joined)
 
 
-@pytest.mark.parametrize("lag", [0.0, 100.0])
-def test_who_lives_holds_its_own_addresses(lag: float) -> None:
-    lags = {"lb1": lag, "lb2": 0.0, "lb3": 0.0}
-
-    assert {heir(address, "lb1", lags, tolerated=1.0) for address in ADDRESSES} == {"lb1"}
+def member(name: str, *, ready: bool = True, steady: bool = True, copies: str = "") -> Member:
+    return Member(name=name, ready=ready, steady=steady, copies=frozenset(copies.split()))
 
 
-def test_copies_that_are_current_inherit_alike() -> None:
-    lags = {"lb2": 0.2, "lb3": 0.9, "lb4": 5.0}
-
-    found = Counter(heir(address, "lb1", lags, tolerated=1.0) for address in ADDRESSES)
-    assert {"lb2", "lb3"} == found.keys()
+def holders(*members: Member) -> set[str | None]:
+    return {source_holder(address, "lb1", members) for address in ADDRESSES}
 
 
-def test_the_most_current_copy_inherits_where_none_is_current() -> None:
-    lags = {"lb2": 9.0, "lb3": 8.0}
+def vip_owners(*members: Member) -> set[str | None]:
+    return {vip_owner(address, members) for address in ADDRESSES}
 
-    assert {heir(address, "lb1", lags, tolerated=1.0) for address in ADDRESSES} == {"lb3"}
+
+def test_who_lives_holds_its_own_addresses() -> None:
+    assert {"lb1"} == holders(member("lb1"), member("lb2", copies="lb1"), member("lb3"))
+
+
+def test_heirs_are_those_with_a_current_copy() -> None:
+    copies = (member("lb2", copies="lb1"), member("lb3", copies="lb1 lb4"))
+
+    assert {"lb2", "lb3"} == holders(*copies, member("lb4"))
+
+
+def test_without_any_current_copy_somebody_holds_the_address() -> None:
+    assert {"lb2", "lb3"} == holders(member("lb2"), member("lb3", copies="lb4"))
+
+
+@pytest.mark.parametrize("returner", [member("lb1", ready=False), member("lb1", steady=False)])
+def test_a_returner_gets_nothing_before_it_is_ready_and_steady(returner: Member) -> None:
+    others = (member("lb2", copies="lb1"), member("lb3", copies="lb1"))
+
+    assert {"lb2", "lb3"} == holders(returner, *others)
+    assert {"lb2", "lb3"} == vip_owners(returner, *others)
+
+
+def test_where_nobody_is_ready_all_are() -> None:
+    members = [member(name, ready=False) for name in GROUP]
+
+    assert set(GROUP) == vip_owners(*members)
+    assert {"lb1"} == holders(*members)
+
+
+def test_who_is_ready_but_not_steady_comes_before_who_is_not_ready() -> None:
+    assert {"lb2"} == vip_owners(member("lb1", ready=False), member("lb2", steady=False))

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One balancer's place in its group: what it tells others, and what follows from what they say.
+
+Sans-IO: tell it what happens with the time in seconds of one clock that does not go back, then
+ask what holds. What it tells peers goes out through `write`, which must not call back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+import attrs
+
+from galelb.flowshare import SourceAddress
+from galelb.group.decisions import Decisions
+from galelb.group.ownership import Member, source_holder, vip_owner
+from galelb.group.peers import KnownPeer
+from galelb.group.quorum import Standing, Verdicts
+from galelb.group.words import (
+    ABOUT,
+    COPY,
+    DECISION,
+    NODE,
+    SETTING,
+    SOURCE,
+    About,
+    Decision,
+    NodeWord,
+    SourceWord,
+    pack_settings,
+)
+from galelb.model import IPAddress, Peer
+
+__all__ = ["MAX_PEERS", "GroupState", "Holdings"]
+
+MAX_PEERS = 256
+"""Names that are known at a time, those of dead balancers too."""
+
+
+@attrs.frozen(kw_only=True)
+class Holdings:
+    """The addresses that a balancer shall hold now."""
+
+    vips: frozenset[IPAddress] = frozenset()
+    """Those that it owns."""
+    own: frozenset[IPAddress] = frozenset()
+    """Its own translation addresses."""
+    inherited: frozenset[IPAddress] = frozenset()
+    """Those of balancers that are gone."""
+
+
+class GroupState:
+    """One balancer; `size`: distinct balancers that are configured, oneself among them."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        *,
+        timeout_s: float,
+        about: About,
+        settings: Mapping[str, str],
+        enforce: bool,
+        write: Callable[[str, bytes | None], None],
+    ) -> None:
+        """`settings`: digests of shared settings by name; `enforce`: others are ignored."""
+        self.name = name
+        self.peers: dict[str, KnownPeer] = {}
+        self.decisions = Decisions(name)
+        self._size = size
+        self._timeout_s = timeout_s
+        self._verdicts = Verdicts(size, timeout_s)
+        self._enforce = enforce
+        self._write = write
+        self._written: dict[str, bytes] = {}
+        self._about = about
+        self._nodes: dict[str, NodeWord] = {}
+        self._sources: dict[str, SourceWord] = {}
+        self._heard_at: dict[str, float] = {}
+        """When a peer's opinions were last counted."""
+        self._put(ABOUT, about.pack())
+        self.use_settings(settings)
+
+    # what this balancer says
+
+    @property
+    def about(self) -> About:
+        """What it says of itself."""
+        return self._about
+
+    def say(self, now: float, **changes: object) -> None:
+        """Change what it says of itself: fields of `About`."""
+        about = attrs.evolve(self._about, **changes)  # type: ignore[arg-type]
+        if about != self._about:
+            self._about = about
+            self._put(ABOUT, about.pack())
+            self._take_stock(now)
+
+    def use_settings(self, settings: Mapping[str, str]) -> None:
+        """Tell the digests of shared settings, so that others can say which differ."""
+        self._replace(SETTING, {str(n): one for n, one in enumerate(pack_settings(settings))})
+        self._settings = dict(settings)
+
+    def node_said(self, node: str, word: NodeWord | None, now: float) -> None:
+        """Tell what it thinks itself of a node; None = nothing (any more)."""
+        self._put(NODE + node, None if word is None else word.pack())
+        if word is None:
+            self._nodes.pop(node, None)
+            self._verdicts.forget(node)
+        else:
+            self._nodes[node] = word
+            self._verdicts.say(node, word.routable, now)
+
+    def decide(self, node: str, *, draining: bool, weight: int | None) -> Decision:
+        """Note and tell what the operator wants of a node."""
+        decision = self.decisions.decide(node, draining=draining, weight=weight)
+        self._put(DECISION + node, decision.pack())
+        return decision
+
+    def load_decisions(self, data: Mapping[str, str]) -> None:
+        """Take up the decisions that an earlier run knew, and tell them."""
+        self.decisions.load(data)
+        for node, decision in self.decisions:
+            self._put(DECISION + node, decision.pack())
+
+    def use_sources(self, sources: Iterable[SourceWord]) -> None:
+        """Tell the addresses that new flows are translated to."""
+        self._sources = {str(one.source.address): one for one in sources}
+        self._replace(SOURCE, {address: one.pack() for address, one in self._sources.items()})
+
+    def use_copies(self, current: Collection[str]) -> None:
+        """Tell whose flows it has a current copy of.
+
+        What it has of a peer that is gone stays current: nobody changes those flows any more.
+        """
+        gone = {name for name, one in self.peers.items() if not one.peer.alive}
+        kept = {key.removeprefix(COPY) for key in self._written if key.startswith(COPY)} & gone
+        self._replace(COPY, dict.fromkeys(kept | set(current), b"1"))
+
+    # what others say
+
+    def peer_changed(self, peer: Peer, now: float) -> None:
+        """Note that a peer joined, died, left, returned or moved."""
+        known = self.peers.get(peer.name)
+        if known is None:
+            if len(self.peers) >= MAX_PEERS and not self._make_room():
+                return
+            self.peers[peer.name] = known = KnownPeer(attrs.evolve(peer, alive=False), now)
+        known.changed(peer, now)
+        self._take_stock(now)
+
+    def record_changed(self, name: str, key: str, value: bytes | None, now: float) -> str | None:
+        """Take a record of a peer; return a node that another decision holds for now.
+
+        Raises:
+            RemoteProtocolError: it cannot be read; what the peer said before stays.
+        """
+        known = self.peers.get(name)
+        if known is None:
+            return None
+        known.hear(key, value)
+        if key.startswith(DECISION) and value is not None:
+            return self._merge(key.removeprefix(DECISION), known)
+        if key == ABOUT:
+            self._take_stock(now)
+        elif key.startswith(NODE):
+            self._heard_at.pop(name, None)
+        return None
+
+    def _merge(self, node: str, known: KnownPeer) -> str | None:
+        decision = known.decisions[node]
+        if not self.decisions.merge(node, decision):
+            return None
+        self._put(DECISION + node, decision.pack())
+        return node
+
+    # what holds
+
+    @property
+    def standing(self) -> Standing:
+        """What this balancer is to its group."""
+        return self._verdicts.standing
+
+    @property
+    def size(self) -> int:
+        """Balancers that are configured."""
+        return self._size
+
+    def counted(self) -> list[KnownPeer]:
+        """Return the live peers whose word counts."""
+        return [one for one in self.peers.values() if one.peer.alive and self.heeds(one)]
+
+    def heeds(self, known: KnownPeer) -> bool:
+        """Whether a peer's configuration lets its word count."""
+        return not self._enforce or (known.about is not None and self.same_config(known) is True)
+
+    def same_config(self, known: KnownPeer) -> bool | None:
+        """Whether a peer shares our configuration; None = it has not said."""
+        return None if known.about is None else known.about.config == self._about.config
+
+    def differing(self, known: KnownPeer) -> list[str]:
+        """Return the names of shared settings that differ between a peer and us, sorted."""
+        theirs = known.settings
+        names = self._settings.keys() | theirs.keys()
+        return sorted(n for n in names if self._settings.get(n) != theirs.get(n))
+
+    def verdicts(self, now: float) -> dict[str, bool]:
+        """Return what the group takes each node for; empty where the own view counts."""
+        self._refresh(now)
+        if self.standing is Standing.FORMING:
+            return {}
+        return self._verdicts.routable(now)
+
+    def strangers(self) -> dict[str, NodeWord]:
+        """Return the nodes that only peers hear, with what one of them says."""
+        found: dict[str, NodeWord] = {}
+        for known in self.counted():
+            for node, word in known.nodes.items():
+                if node not in self._nodes:
+                    found.setdefault(node, word)
+        return found
+
+    def members(self, now: float) -> list[Member]:
+        """Return the candidates for addresses, oneself first."""
+        copies = {key.removeprefix(COPY) for key in self._written if key.startswith(COPY)}
+        own = Member(name=self.name, ready=self._about.ready, copies=frozenset(copies))
+        return [own, *(known.member(now) for known in self.counted())]
+
+    def holdings(self, vips: Iterable[IPAddress], now: float) -> Holdings:
+        """Return the addresses to hold, of these VIPs and all translation addresses."""
+        if self.standing is not Standing.QUORATE:
+            return Holdings()
+        members = self.members(now)
+
+        def mine(home: str, words: Mapping[str, SourceWord]) -> Iterator[IPAddress]:
+            for address, word in words.items():
+                movable = word.movable and source_holder(address, home, members) == self.name
+                if movable:
+                    yield word.source.address
+
+        return Holdings(
+            vips=frozenset(vip for vip in vips if vip_owner(str(vip), members) == self.name),
+            own=frozenset(mine(self.name, self._sources)),
+            inherited=frozenset(
+                address
+                for name, known in self.peers.items()
+                for address in mine(name, known.sources)
+                if str(address) not in self._sources
+            ),
+        )
+
+    def foreign_sources(self) -> tuple[SourceAddress, ...]:
+        """Return the peers' translation addresses, whose flows need room here."""
+        return tuple(
+            word.source
+            for name, known in sorted(self.peers.items())
+            for address, word in sorted(known.sources.items())
+            if address not in self._sources
+        )
+
+    def clashes(self) -> dict[str, str]:
+        """Return our translation addresses that a live peer has too, with its name."""
+        return {
+            address: known.peer.name
+            for known in self.counted()
+            for address in known.sources
+            if address in self._sources
+        }
+
+    def next_wake(self, now: float) -> float:
+        """Return when something may hold that does not now, though nothing is heard."""
+        due = [self._verdicts.due()]
+        due += [at for one in self.peers.values() if (at := one.penalty.until) > now]
+        return min([now + self._timeout_s, *(at for at in due if at is not None)])
+
+    # inside
+
+    def _take_stock(self, now: float) -> None:
+        """Count who lives; who was cut off and is back does not blame the others for it."""
+        was = self._verdicts.standing
+        alive = {known.peer.name for known in self.counted()}
+        standing = self._verdicts.members(alive, now)
+        if was is Standing.CUT_OFF and standing is Standing.QUORATE:
+            for known in self.peers.values():
+                known.penalty.forgive()
+        self._heard_at = {name: at for name, at in self._heard_at.items() if name in alive}
+
+    def _refresh(self, now: float) -> None:
+        """Count opinions that changed; those of live peers stay young though nothing changes."""
+        for known in self.counted():
+            name = known.peer.name
+            if now >= self._heard_at.get(name, float("-inf")) + self._timeout_s:
+                words = {node: word.routable for node, word in known.nodes.items()}
+                self._verdicts.hear(name, words, now)
+                self._heard_at[name] = now
+
+    def _make_room(self) -> bool:
+        gone = [one for one in self.peers.values() if not one.peer.alive]
+        if not gone:
+            return False
+        del self.peers[min(gone, key=lambda one: one.since).peer.name]
+        return True
+
+    def _put(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            if self._written.pop(key, None) is not None:
+                self._write(key, None)
+        elif self._written.get(key) != value:
+            self._written[key] = value
+            self._write(key, value)
+
+    def _replace(self, prefix: str, values: Mapping[str, bytes]) -> None:
+        stale = [key for key in self._written if key.startswith(prefix)]
+        for key in stale:
+            if key.removeprefix(prefix) not in values:
+                self._put(key, None)
+        for name, value in values.items():
+            self._put(prefix + name, value)
