@@ -48,7 +48,7 @@ class KeyRing:
         """
         # Each part with its length, so that no two contexts are the same bytes.
         parts = b"".join(len(part).to_bytes(2, "big") + part for part in (purpose, *context))
-        info = b"galelb sync_gossip 1" + parts
+        info = b"galelb group 1" + parts
         return HKDFExpand(SHA256(), KEY_BYTES, info).derive(self.keys[number])
 
     def cipher(self, number: int, purpose: bytes, *context: bytes) -> ChaCha20Poly1305:

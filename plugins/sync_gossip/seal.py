@@ -10,15 +10,15 @@ import attrs
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from galelb_plugins.sync_gossip.messages import Address, Message
-from galelb_plugins.sync_gossip.reader import Reader, Unreadable
 from galelb_plugins.sync_gossip.replay import ReplayWindow
 from galelb_plugins.sync_gossip.wire import MAX_DATAGRAM, MAX_NAME, VERSION, decode, encode
 
+from galelb.group.handshake import EPOCH_BYTES
 from galelb.group.keys import KeyRing, Nonces
+from galelb.group.reader import Reader, Unreadable
 
-__all__ = ["EPOCH_BYTES", "Seal"]
+__all__ = ["Seal"]
 
-EPOCH_BYTES = 16
 _PURPOSE = b"datagram"
 _HEAD = struct.Struct(f"!BB{EPOCH_BYTES}sQ")
 

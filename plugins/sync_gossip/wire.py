@@ -24,7 +24,9 @@ from galelb_plugins.sync_gossip.messages import (
     Snapshot,
     State,
 )
-from galelb_plugins.sync_gossip.reader import Reader, Unreadable
+
+from galelb.group.handshake import MAX_NAME
+from galelb.group.reader import Reader, Unreadable
 
 __all__ = [
     "MAX_DATAGRAM",
@@ -44,7 +46,6 @@ __all__ = [
 ]
 
 VERSION = 1
-MAX_NAME = 63
 MAX_KEY = 64
 MAX_VALUE = 512
 MAX_DATAGRAM = 1400

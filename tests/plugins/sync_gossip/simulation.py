@@ -11,10 +11,11 @@ from collections import Counter
 from ipaddress import IPv4Address
 
 from galelb_plugins.sync_gossip.messages import Exchange, Left, MemberChanged, Send, Snapshot, State
-from galelb_plugins.sync_gossip.seal import EPOCH_BYTES, Seal
+from galelb_plugins.sync_gossip.seal import Seal
 from galelb_plugins.sync_gossip.swim import Swim
 from galelb_plugins.sync_gossip.wire import MAX_PLAIN, MAX_SNAPSHOT, decode, encode
 
+from galelb.group.handshake import EPOCH_BYTES
 from galelb.group.keys import KeyRing
 
 PORT = 7946

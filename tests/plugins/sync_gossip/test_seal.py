@@ -6,12 +6,13 @@ from ipaddress import IPv4Address
 import pytest
 from galelb_plugins.sync_gossip.messages import Claim, Gossip, Nack, Record, State
 from galelb_plugins.sync_gossip.replay import WINDOW, ReplayWindow
-from galelb_plugins.sync_gossip.seal import EPOCH_BYTES, Seal
+from galelb_plugins.sync_gossip.seal import Seal
 from galelb_plugins.sync_gossip.wire import MAX_DATAGRAM, MAX_NAME, MAX_PLAIN, encode, size_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galelb.errors import LocalProtocolError
+from galelb.group.handshake import EPOCH_BYTES
 from galelb.group.keys import KeyRing
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

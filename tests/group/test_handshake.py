@@ -4,23 +4,31 @@
 import itertools
 
 import pytest
-from galelb_plugins.sync_gossip.handshake import HELLO_BYTES, MAX_FRAME, PROOF_BYTES, Handshake
-from galelb_plugins.sync_gossip.messages import Nack, Snapshot
-from galelb_plugins.sync_gossip.reader import Unreadable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from galelb.errors import LocalProtocolError
+from galelb.group.handshake import (
+    FRAME_OVERHEAD,
+    HELLO_BYTES,
+    LENGTH_BYTES,
+    PROOF_BYTES,
+    Handshake,
+)
 from galelb.group.keys import KeyRing
+from galelb.group.reader import Unreadable
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OLD, NEW, FOREIGN = (bytes([number]) * 32 for number in (1, 2, 3))
 RING = KeyRing({1: OLD}, 1)
 CHALLENGES = itertools.count(1)
+MOST = 1000
 
 
-def side(name, *, connects, ring=RING):
+def side(name, *, connects, ring=RING, purpose=b"gossip"):
     challenge = next(CHALLENGES).to_bytes(32, "big")
-    return Handshake(name, name.encode() * 16, ring, challenge, connects=connects)
+    epoch = name.encode() * 16
+    return Handshake(name, epoch, ring, challenge, purpose=purpose, connects=connects)
 
 
 def both(ring=RING, other=RING):
@@ -35,23 +43,24 @@ def done(**rings):
     a, b, proof_of_a, proof_of_b = both(**rings)
     assert ("b", b"b" * 16) == a.verify(proof_of_b)
     assert ("a", b"a" * 16) == b.verify(proof_of_a)
-    return a.frames(), b.frames()
+    return a.frames(MOST), b.frames(MOST)
 
 
 def test_both_learn_the_others_epoch_and_talk():
     a, b = done()
 
-    for number in range(3):
-        assert Nack(number) == b.open(a.seal(Nack(number))[4:])
-    assert Snapshot((), False) == a.open(b.seal(Snapshot((), False))[4:])
+    for message in (b"1", b"", bytes(MOST)):
+        assert message == b.open(a.seal(message)[LENGTH_BYTES:])
+    assert b"answer" == a.open(b.seal(b"answer")[LENGTH_BYTES:])
 
 
 def test_a_frame_begins_with_its_length():
     a, _ = done()
 
-    frame = a.seal(Nack(1))
+    frame = a.seal(b"message")
 
-    assert len(frame) - 4 == int.from_bytes(frame[:4], "big")
+    assert FRAME_OVERHEAD + len(b"message") == len(frame) - LENGTH_BYTES
+    assert len(frame) - LENGTH_BYTES == a.length(frame[:LENGTH_BYTES])
 
 
 @pytest.mark.parametrize("used", [1, 2])
@@ -95,19 +104,19 @@ def test_what_one_says_is_not_taken_from_a_mirror():
 
     frames, _ = done()
     with pytest.raises(Unreadable, match="not_authentic"):
-        frames.open(frames.seal(Nack(1))[4:])
+        frames.open(frames.seal(b"1")[LENGTH_BYTES:])
 
 
 def test_a_frame_opens_only_in_its_place():
     a, b = done()
-    first, second = a.seal(Nack(1))[4:], a.seal(Nack(2))[4:]
+    first, second = a.seal(b"1")[LENGTH_BYTES:], a.seal(b"2")[LENGTH_BYTES:]
 
     with pytest.raises(Unreadable, match="not_authentic"):
         b.open(second)
 
     a, b = done()
-    first = a.seal(Nack(1))[4:]
-    assert Nack(1) == b.open(first)
+    first = a.seal(b"1")[LENGTH_BYTES:]
+    assert b"1" == b.open(first)
     with pytest.raises(Unreadable, match="not_authentic"):
         b.open(first)
 
@@ -117,14 +126,28 @@ def test_a_frame_of_another_stream_does_not_open():
     _, b = done()
 
     with pytest.raises(Unreadable, match="not_authentic"):
-        b.open(a.seal(Nack(1))[4:])
+        b.open(a.seal(b"1")[LENGTH_BYTES:])
 
 
 def test_frames_are_bounded():
     a, _ = done()
 
+    with pytest.raises(LocalProtocolError, match="1001 bytes, at most 1000"):
+        a.seal(bytes(MOST + 1))
+    assert MOST + FRAME_OVERHEAD == a.length((MOST + FRAME_OVERHEAD).to_bytes(4, "big"))
     with pytest.raises(Unreadable, match="oversized"):
-        a.open(bytes(MAX_FRAME + 1))
+        a.length((MOST + FRAME_OVERHEAD + 1).to_bytes(4, "big"))
+    with pytest.raises(Unreadable, match="oversized"):
+        a.open(bytes(MOST + FRAME_OVERHEAD + 1))
+
+
+def test_a_stream_of_one_use_is_refused_by_another():
+    a, b = side("a", connects=True), side("b", connects=False, purpose=b"flows")
+    proof_of_b, proof_of_a = b.proof(a.hello), a.proof(b.hello)
+
+    for one, proof in ((a, proof_of_b), (b, proof_of_a)):
+        with pytest.raises(Unreadable, match="not_authentic"):
+            one.verify(proof)
 
 
 @UNTIMED
