@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "services": ("galelb.commands.status:services_command", "Show the services of a balancer."),
     "flows": ("galelb.commands.status:flows_command", "Show tracked connections."),
     "peers": ("galelb.commands.status:peers_command", "Show the other balancers of the group."),
+    "group-key": (
+        "galelb.commands.group_key:group_key_group",
+        "Make and change the keys of a group.",
+    ),
     "events": ("galelb.commands.events:events_command", "Show what happened, and happens."),
     "top": ("galelb.commands.top:top_command", "Watch a balancer live."),
     "drain": ("galelb.commands.status:drain_command", "Send a node no new flows."),
