@@ -127,6 +127,8 @@ class NodeRecord:
     node: Node
     state: NodeState
     draining: bool = False
+    operator_draining: bool = False
+    """Whether it drains because the operator wants it, not (only) by its own word."""
     operator_weight: int | None = None
     failures: int = 0
     reports: int = 0

@@ -49,7 +49,7 @@ class Verdicts:
 
     def __init__(self, size: int, timeout_s: float) -> None:
         self._size = size
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._alive: frozenset[str] = frozenset()
         self._mine: dict[str, bool] = {}
         self._theirs: dict[str, dict[str, _Opinion]] = {}
@@ -111,7 +111,7 @@ class Verdicts:
 
     def due(self) -> float | None:
         """Return when the next failure is to be judged; None = nothing waits."""
-        return min((at + self._timeout_s for at in self._failed.values()), default=None)
+        return min((at + self.timeout_s for at in self._failed.values()), default=None)
 
     def _take_stock(self) -> None:
         if is_quorum(1 + len(self._alive), self._size):
@@ -125,7 +125,7 @@ class Verdicts:
     def _majority(self, node: str, now: float) -> bool:
         """A tie is routable: a node too many fails some flows, one too few fails its own."""
         words = [self._mine[node]] if node in self._mine else []
-        oldest = now - 2 * self._timeout_s
+        oldest = now - 2 * self.timeout_s
         for said in self._theirs.values():
             opinion = said.get(node)
             if opinion is not None and opinion.at >= oldest:
@@ -135,7 +135,7 @@ class Verdicts:
     def _judge_failures(self, now: float) -> None:
         """Nothing comes back, and a node goes only when the cable is not to blame."""
         still = sum(self._mine.get(node, False) for node in self._reported)
-        for node in [n for n, at in self._failed.items() if now >= at + self._timeout_s]:
+        for node in [n for n, at in self._failed.items() if now >= at + self.timeout_s]:
             del self._failed[node]
             if self._agreed.get(node) and 2 * still >= len(self._reported):
                 self._agreed[node] = False

@@ -101,6 +101,11 @@ class GroupState:
         self._replace(SETTING, {str(n): one for n, one in enumerate(pack_settings(settings))})
         self._settings = dict(settings)
 
+    def use_timeout(self, timeout_s: float) -> None:
+        """Go on with another checks_timeout."""
+        self._timeout_s = timeout_s
+        self._verdicts.timeout_s = timeout_s
+
     def node_said(self, node: str, word: NodeWord | None, now: float) -> None:
         """Tell what it thinks itself of a node; None = nothing (any more)."""
         self._put(NODE + node, None if word is None else word.pack())

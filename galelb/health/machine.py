@@ -82,6 +82,7 @@ class NodeMachine:
             node=self.node,
             state=self.state,
             draining=self.operator_draining or self.announced,
+            operator_draining=self.operator_draining,
             operator_weight=self.operator_weight,
             failures=self.failures,
             reports=self.reports,

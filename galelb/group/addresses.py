@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which addresses this balancer has now, and whether it may make new flows on its own ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
+
+import attrs
+import structlog
+import trio
+
+from galelb.announcer import Announcer, Held, HeldKind
+from galelb.config import BalancerConfig
+from galelb.errors import GaleError
+from galelb.flowshare import FlowShare, SourceAddress
+from galelb.group.quorum import Standing
+from galelb.group.state import GroupState, Holdings
+from galelb.group.words import SourceWord
+from galelb.model import IPAddress
+
+__all__ = ["Addresses", "Copies", "Holder"]
+
+log = structlog.get_logger("galelb.addresses")
+
+HEARTBEAT_S = 1.0
+LEASE_S = 3.0
+"""Without a heartbeat for this long programs make no new flows: the addresses may have an heir."""
+_MEETING_S = 3.0
+"""How long who joins waits to meet all configured balancers before it takes addresses."""
+_LOOPBACK = "lo"
+
+
+class Holder(Protocol):
+    """Puts addresses on interfaces for as long as they are wanted."""
+
+    def hold(self, wanted: Collection[Held]) -> None:
+        """Hold exactly these."""
+
+
+class Copies(Protocol):
+    """How current our copies of the peers' flows are."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all flows of all live peers are here."""
+
+    def current(self) -> Collection[str]:
+        """Return the live peers whose flows are here but for the last moments."""
+
+
+@attrs.define(kw_only=True)
+class Addresses:
+    """A component; `update` is called whenever the group's state changed."""
+
+    config: BalancerConfig
+    state: GroupState
+    holder: Holder
+    copies: Copies
+    announcer: Announcer | None
+    permanent: frozenset[IPAddress]
+    """Addresses that the machine has for ever, which never move."""
+    served: Callable[[], Mapping[IPAddress, bool]]
+    """Returns the VIPs, and whether each has a node for some service."""
+    shares: Callable[[], Mapping[str, FlowShare]]
+    plan: Callable[[], None]
+    """Called when the forwarders need another plan."""
+    holdings: Holdings = attrs.Factory(Holdings)
+    _held: frozenset[Held] = frozenset()
+    _joining: bool = True
+    _joining_since: float = attrs.Factory(trio.current_time)
+    _stopping: bool = False
+    _foreign: tuple[SourceAddress, ...] = ()
+    _roomy: frozenset[int] = frozenset()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew the permission for new flows each second, and get ready when it is time."""
+        task_status.started()
+        while True:
+            self.update()
+            await self._permit()
+            await trio.sleep(HEARTBEAT_S)
+
+    def update(self) -> None:
+        """Hold what the group wants this balancer to hold."""
+        now = trio.current_time()
+        self._get_ready(now)
+        self.state.use_sources(self._sources())
+        self.state.use_copies(self.copies.current())
+        self._make_room()
+        movable = self.served().keys() - self.permanent
+        before, self.holdings = self.holdings, self.state.holdings(movable, now)
+        if before != self.holdings:
+            log.info(
+                "addresses",
+                **{
+                    name: sorted(map(str, part))
+                    for name, part in attrs.asdict(self.holdings).items()
+                },
+            )
+        self.holder.hold(self._wanted())
+        self._announce()
+
+    def there(self, held: frozenset[Held]) -> None:
+        """Note which addresses really are on their interfaces; these are announced."""
+        self._held = held
+        self._announce()
+
+    def stop(self) -> None:
+        """Give all addresses to others, as far as there are any."""
+        self._stopping = True
+        self.update()
+
+    # inside
+
+    def _get_ready(self, now: float) -> None:
+        if self.state.standing is not Standing.QUORATE:
+            if not self._joining:
+                self._joining = True
+            self._joining_since = now
+        elif self._joining and self.copies.complete and self._met(now):
+            self._joining = False
+        self.state.say(now, ready=not self._joining and not self._stopping)
+
+    def _met(self, now: float) -> bool:
+        everyone = len(self.state.counted()) + 1 >= self.state.size
+        return everyone or now >= self._joining_since + _MEETING_S
+
+    def _sources(self) -> list[SourceWord]:
+        return [
+            SourceWord(source=one, movable=one.address not in self.permanent)
+            for share in self.shares().values()
+            for one in share.own()
+        ]
+
+    def _make_room(self) -> None:
+        """Have forwarders keep room for the peers' flows; new generations are told anew."""
+        foreign, shares = self.state.foreign_sources(), self.shares().values()
+        known = frozenset(map(id, shares))
+        if (foreign, known) == (self._foreign, self._roomy):
+            return
+        self._foreign, self._roomy = foreign, known
+        for share in shares:
+            share.make_room(foreign)
+        self.plan()
+
+    def _wanted(self) -> set[Held]:
+        private = self.config.private_interface.net_interface_private
+        sources = self.holdings.own | self.holdings.inherited
+        wanted = {
+            Held(address=address, interface=private, kind=HeldKind.SOURCE) for address in sources
+        }
+        return wanted | set(self._wanted_vips())
+
+    def _wanted_vips(self) -> Iterable[Held]:
+        if self.announcer is None:
+            return ()
+        if not self.announcer.every_balancer:
+            public = self.config.public_interface.net_interface_public
+            return [_vip(vip, public) for vip in self.holdings.vips]
+        if not self.state.about.ready or self.state.standing is not Standing.QUORATE:
+            return ()
+        return [
+            _vip(vip, _LOOPBACK)
+            for vip, serves in self.served().items()
+            if serves and vip not in self.permanent
+        ]
+
+    def _announce(self) -> None:
+        if self.announcer is not None:
+            self.announcer.announce([one for one in self._held if one.kind is HeldKind.VIP])
+
+    async def _permit(self) -> None:
+        seconds = LEASE_S if self._may_allocate() else 0.0
+        whole = self.copies.complete
+        for name, share in self.shares().items():
+            try:
+                await trio.to_thread.run_sync(
+                    lambda share=share: share.permit(seconds, whole=whole)
+                )
+            except GaleError as error:
+                log.error("flows_not_permitted", forwarder=name, reason=str(error))  # noqa: TRY400
+
+    def _may_allocate(self) -> bool:
+        """Whether this balancer alone gives out ports of its own translation addresses."""
+        if any(name < self.state.name for name in self.state.clashes().values()):
+            return False
+        movable = [one for one in self._sources() if one.movable]
+        return not movable or {one.source.address for one in movable} <= self.holdings.own
+
+
+def _vip(address: IPAddress, interface: str) -> Held:
+    return Held(address=address, interface=interface, kind=HeldKind.VIP)
