@@ -146,6 +146,7 @@ class Balancer:
             adopted=self._state,
             netlink=netlink,
             config=self.config,
+            carried=self._chronicle.flows_carried,
         )
         self._adopt()
         request = await deployment.prepare(self.config)
@@ -381,7 +382,7 @@ class Balancer:
             nodes=self._node_numbers.known(),
             health=self._health.snapshot(trio.current_time()),
             next_hops=self._next_hops.snapshot(),
-            attachments=self._deployment.attacher.attachments() if self._deployment else (),
+            **(self._deployment.saved() if self._deployment else {}),
             flow_seed=self._state.flow_seed,
             tables=self._tables.regions(),
             slots_pin=self._datapath.generation.pin_name("gale_slots"),

@@ -149,6 +149,9 @@ class Forwarder(abc.ABC):
     supports_ipv6: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
     """Whether flows keep their node when tables change."""
+    flow_maps: ClassVar[tuple[str, ...]] = ()
+    """Maps with flows and with all that flows refer to, such as ids. When `flow_layout` changes,
+    all of them are new, and `former_flows` reads what the old ones hold."""
     selects_node: ClassVar[bool] = False
     """Whether the C defines `<name>_select`, which picks a client's node; not if `stateful`."""
     wraps: ClassVar[bool] = False
@@ -240,6 +243,25 @@ class Forwarder(abc.ABC):
         Called once for each generation of programs, as `components` is.
         """
         del datapath, host
+        return None
+
+    def flow_layout(self, services: Sequence[Service], host: HostView) -> str:
+        """Return a text that changes whenever entries of `flow_maps` are read in another way.
+
+        Sizes that other entries depend on belong into it, and a number to raise when the C of
+        these maps changes. A changed text costs a migration, an unchanged one wrong flows.
+        """
+        del services, host
+        return ""
+
+    def former_flows(self, former: DataPath, view: ForwardingView) -> FlowShare | None:
+        """Return how to read the flows that a former generation left, to be brought over.
+
+        `former.maps` has its `flow_maps` only, `former.run_program` runs the programs of now;
+        services and nodes kept their numbers. None = they cannot be read, which is said loudly.
+        The core calls `permit`, `changes` and `everything`; `flow_share` accepts the batches.
+        """
+        del former, view
         return None
 
     def flows(

@@ -103,13 +103,15 @@ def compose(
     defines: Mapping[str, int | str],
     pin_dir: Path,
     salt: str = "",
+    layouts: Mapping[str, str] | None = None,
 ) -> Composition:
     """Join parts into one text and rewrite its GALE_MAP lines to bcc's tables.
 
     A pin's name holds a hash of the map's type, key, leaf, size and flags, so a changed shape
     gets a new map. For a prog_array the hash covers the whole text and `salt` as well (pass as
-    salt what else makes programs incompatible, for example fragment support). Raises
-    CompileError naming file and line.
+    salt what else makes programs incompatible, for example fragment support). `layouts` says for
+    maps by name what else entries are read by: another text is another map. Raises CompileError
+    naming file and line.
     """
     _check(parts, pin_dir)
     preprocessor = Preprocessor({n: str(v) for n, v in (_KERNEL_MACROS | dict(defines)).items()})
@@ -118,7 +120,9 @@ def compose(
     maps = _find_maps(lines, preprocessor.macros)
     head = _render_defines(defines)
     generation = digest(salt, head, *(part.name + part.text for part in parts))
-    pins = {m.name: pin_dir / f"{m.name}-{_shape(m, shapes, generation)}" for m in maps}
+    more = {m.name: (layouts or {}).get(m.name, "") for m in maps}
+    more |= {m.name: generation for m in maps if m.type == "prog_array"}
+    pins = {m.name: pin_dir / f"{m.name}-{_shape(m, shapes, more[m.name])}" for m in maps}
     rewrites = {(m.line.part, m.line.number): _render_map(m) for m in maps}
     body = "".join(f'#line 1 "{p.name}"\n{_rewrite(p, rewrites)}\n' for p in parts)
     own = digest(head + body, *(pin.name for pin in pins.values()))
@@ -190,8 +194,7 @@ def _problem(line: Line, message: str) -> CompileError:
     return CompileError(f"{line.part}:{line.number}: {message}")
 
 
-def _shape(one: _MapLine, shapes: Shapes, generation: str) -> str:
-    salt = generation if one.type == "prog_array" else ""
+def _shape(one: _MapLine, shapes: Shapes, salt: str) -> str:
     numbers = f"{one.entries} {one.flags}"
     return digest(one.type, shapes.of(one.key), shapes.of(one.leaf), numbers, salt)
 

@@ -74,6 +74,8 @@ class Pipeline:
     functions: dict[str, Context]
     tail_array: str
     tail_calls: dict[int, str]
+    layouts: dict[str, str] = attrs.Factory(dict)
+    """What entries of maps with flows are read by, beside the map's own shape."""
 
 
 def pipeline(
@@ -117,6 +119,7 @@ def pipeline(
         functions=dict.fromkeys(names, context),
         tail_array=f"gale_slow_{context}",
         tail_calls=tails,
+        layouts=_layouts(services, used, host),
     )
 
 
@@ -204,3 +207,16 @@ def _defines(
         mine = [s for s in services.values() if s.forwarder == forwarder.name]
         numbers |= forwarder.defines(mine, host)
     return numbers
+
+
+def _layouts(
+    services: Mapping[int, Service], forwarders: Sequence[Forwarder], host: HostView
+) -> dict[str, str]:
+    # Where an entry lies depends on the seed, what its age means on the ticks.
+    common = f"{host.flow_seed} {host.tick_shift} {host.hz}"
+    layouts: dict[str, str] = {}
+    for forwarder in (one for one in forwarders if one.flow_maps):
+        mine = [s for s in services.values() if s.forwarder == forwarder.name]
+        text = f"{common} {forwarder.flow_layout(mine, host)}"
+        layouts |= dict.fromkeys(forwarder.flow_maps, text)
+    return layouts

@@ -75,6 +75,11 @@ def _unknown(event: Event) -> str:
     return plain(" ".join([event["event"], *facts]))
 
 
+def _carried(event: Event) -> str:
+    left = ", ".join(f"{event[word]} {word}" for word in ("refused", "waiting") if event[word])
+    return f"{event['added']} flows went to new tables{f' ({left})' if left else ''}"
+
+
 _WORDS: Mapping[str, Callable[[Event], str]] = {
     "node_joined": lambda event: f"joined, {event['state']}{_because(event)}",
     "node_left": lambda event: f"is gone{_because(event)}",
@@ -88,6 +93,8 @@ _WORDS: Mapping[str, Callable[[Event], str]] = {
     "peer_changed": lambda event: "alive" if event["alive"] else "dead",
     "config_reloaded": lambda event: f"configuration {event['config_digest'][:8]} is in force",
     "config_refused": _refused,
+    "flows_carried": _carried,
+    "flows_lost": lambda event: f"flows could not go to new tables: {event['reason']}",
     "started": _started,
     "stopping": lambda event: "the balancer stops",
     "gap": lambda event: "some events are missing here",

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from galelb.api.events import EventLog
 from galelb.health.weights import FULL
 from galelb.hooks import hookimpl
 from galelb.model import IPAddress, NodeRecord, Peer, Service, XdpMode
+
+if TYPE_CHECKING:
+    from galelb.datapath.carrying import Carried
 
 __all__ = ["Chronicle"]
 
@@ -28,6 +32,8 @@ class Chronicle:
         """Whether the configuration that was given last is in force."""
         self.configured_at = time.time()
         """Since when the configuration is in force."""
+        self.carried: Counter[tuple[str, str]] = Counter()
+        """Flows whose maps changed their shape, by forwarder and by what became of them."""
         self._knows = knows
 
     @hookimpl
@@ -66,6 +72,17 @@ class Chronicle:
         """Note the end, which ends all streams."""
         self.events.add("stopping")
         self.events.close()
+
+    def flows_carried(self, carried: Carried, lost: str) -> None:
+        """Note flows that went to maps of another shape; `lost` says why they could not."""
+        facts = {"added": carried.added, "refused": carried.refused, "waiting": carried.waiting}
+        for result, count in facts.items():
+            self.carried[carried.forwarder, result] += count
+        if lost:
+            self.carried[carried.forwarder, "failed"] += 1
+            self.events.add("flows_lost", forwarder=carried.forwarder, reason=lost)
+        else:
+            self.events.add("flows_carried", forwarder=carried.forwarder, **dict[str, Any](facts))
 
     def started(self, *, adopted: bool) -> None:
         """Note that the balancer forwards."""

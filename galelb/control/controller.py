@@ -70,7 +70,7 @@ class Controller:
         """How long changes took to be in the maps."""
         self.gateway_of: Callable[[IPAddress], IPAddress | None] = lambda _: None
         """Returns the router on the way to a node, as far as it is known."""
-        self._remember = remember
+        self.remember = remember
         self._planned = planned
         self._numbers = NodeNumbers(nodes)
         self._writing = Writing()
@@ -107,7 +107,7 @@ class Controller:
             self._writing.forget()
             for service_id in served.retired:
                 self.tables.drop(service_id)
-            await self._remember()
+            await self.remember()
             await self._plan(self.next_hops.all_entries())
 
     @contextlib.asynccontextmanager
@@ -191,7 +191,7 @@ class Controller:
             released = await trio.to_thread.run_sync(release, self.served, candidates)
             self._numbers.take_back(released)
         if self._numbers.number(addresses):
-            await self._remember()
+            await self.remember()
 
     async def _update_tables(self, targets: Targets, now: Snapshot) -> None:
         """Bring every table up to date.

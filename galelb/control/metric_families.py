@@ -38,6 +38,14 @@ FLOWS = MetricFamily(
     help="Tracked connections, as of the last walk through the tables.",
     labels=("forwarder",),
 )
+FLOWS_CARRIED = MetricFamily(
+    name="galelb_flows_carried_total",
+    help="Connections brought to tables of another size or form by a restart or a reload: added, "
+    "refused (no room, or a newer one has their port), waiting (node or service not known); "
+    "failed counts the times that none could be read.",
+    kind="counter",
+    labels=("forwarder", "result"),
+)
 
 # nodes
 NODE_INFO = MetricFamily(

@@ -17,7 +17,13 @@ __all__ = ["Attachment", "SavedState", "load_state", "save_state"]
 
 _VERSION = 1
 _FILE = "state.json"
-_KINDS = {"health": list, "next_hops": dict, "flow_seed": int, "slots_pin": str}
+_KINDS = {
+    "health": list,
+    "next_hops": dict,
+    "flow_seed": int,
+    "slots_pin": str,
+    "flow_maps": list,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +54,8 @@ class SavedState:
     """Where each live lookup table lies in gale_slots, by its spec's digest."""
     slots_pin: str = ""
     """The gale_slots that `tables` speaks of."""
+    flow_maps: list[dict[str, Any]] = attrs.Factory(list)
+    """The maps that flows may be in, the newest first (galelb/datapath/flow_maps.py)."""
     adopted: bool = False
     """Whether this state was read from disk, so that pins may hold flows."""
 
@@ -65,13 +73,17 @@ def load_state(directory: Path) -> SavedState:
         return SavedState()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise GaleError(
-            f"{path}: cannot be used ({error}); run `galelb detach` to remove the old instance"
+            f"{path}: cannot be used ({error}); go back to the version that wrote it, which breaks"
+            " no connection, or run `galelb detach` to remove the old instance and start afresh"
         ) from error
 
 
 def _read(data: dict[str, Any]) -> SavedState:
-    if data.pop("version") != _VERSION:
-        raise ValueError("another version")
+    if (version := data.pop("version")) != _VERSION:
+        raise ValueError(f"it has version {version!r}, this galelb reads {_VERSION}")
+    known = {field.name for field in attrs.fields(SavedState)} - {"adopted"}
+    if unknown := sorted(data.keys() - known):
+        raise ValueError(f"it has {', '.join(unknown)}, so a newer galelb wrote it")
     attachments = tuple(Attachment(**item) for item in data.pop("attachments"))
     for key in ("services", "nodes", "tables"):
         numbers = data.get(key, {})

@@ -38,6 +38,8 @@ class Work:
         yield family.PLAN_FAILURES.sample(controller.plan_failures)
         for source, times in self.report_times.items():
             yield family.REPORT_DURATION.sample(times, source)
+        for (forwarder, result), count in self.chronicle.carried.items():
+            yield family.FLOWS_CARRIED.sample(count, forwarder, result)
         for kind, count in self.chronicle.events.counts.items():
             yield family.EVENTS.sample(count, kind)
         yield family.EVENT_STREAMS.sample(self.chronicle.events.subscribers)

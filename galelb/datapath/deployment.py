@@ -16,8 +16,11 @@ from galelb.bpf.matching import service_keys
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
 from galelb.datapath.attacher import Attacher, Entries, TcWantedError
+from galelb.datapath.carrying import Carried
+from galelb.datapath.flow_maps import FlowMaps, flow_maps_of, remembered, with_former
 from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
+from galelb.datapath.migration import Migration
 from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
 from galelb.datapath.request import load_request
 from galelb.errors import BpfError, GaleError
@@ -41,6 +44,8 @@ class Deployment:
     """Loads and switches generations of programs; adopts what an earlier run left pinned.
 
     `prepare` and `load` change nothing that forwards; `go_live` switches.
+    `carried` hears what became of flows whose maps changed their shape, with the reason if they
+    are lost.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Deployment:
         adopted: SavedState,
         netlink: Netlink,
         config: BalancerConfig,
+        carried: Callable[[Carried, str], None] = lambda _, __: None,
     ) -> None:
         self.datapath = datapath
         self.attacher = Attacher(
@@ -68,6 +74,25 @@ class Deployment:
         self._adopted = adopted
         self._netlink = netlink
         self._capturing: Generation | None = None
+        self._carried = carried
+        self.flow_maps = self._adopted_flow_maps()
+        """The maps that flows may be in, the newest first."""
+
+    def _adopted_flow_maps(self) -> list[FlowMaps]:
+        if not self._adopted.flow_maps:
+            return []
+        try:
+            return remembered(self._adopted.flow_maps, self.datapath.pin_dir)
+        except ValueError as error:
+            log.error("flows_lost", reason=str(error))  # noqa: TRY400 - for users
+            return []
+
+    def saved(self) -> dict[str, Any]:
+        """Return what the next start must know, as fields of SavedState."""
+        return {
+            "attachments": self.attacher.attachments(),
+            "flow_maps": [one.to_saved() for one in self.flow_maps],
+        }
 
     @property
     def entries(self) -> Entries:
@@ -116,8 +141,40 @@ class Deployment:
         return generation
 
     async def go_live(self, generation: Generation) -> None:
-        """Fill the maps, then attach; compile for TC too if an interface turns out to need it."""
+        """Fill the maps, flows too if theirs are new ones, then attach."""
+        now = flow_maps_of(generation)
+        self.flow_maps = with_former(now, self.flow_maps)
         await self._fill(generation)
+        migration = await self._bring_flows(generation, self.flow_maps[len(now) :])
+        try:
+            await migration.hold()
+            generation = await self._attach_or_load_for_tc(generation)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await migration.resume()
+            raise
+        await migration.finish()
+        self.flow_maps = now
+        await self._controller.remember()
+        await trio.to_thread.run_sync(_drop_stale_keys, generation)
+        await trio.to_thread.run_sync(self.datapath.forget_older, self._capturing)
+
+    async def _bring_flows(self, generation: Generation, former: Sequence[FlowMaps]) -> Migration:
+        """Copy flows to maps of another shape, while the former programs still forward."""
+        migration = Migration(self._carried)
+        for name, forwarder in generation.request.forwarders.items():
+            if mine := [one for one in former if one.forwarder == name]:
+                await migration.copy(
+                    mine,
+                    forwarder,
+                    self.datapath,
+                    self._controller.view(name),
+                    generation.request.host,
+                )
+        return migration
+
+    async def _attach_or_load_for_tc(self, generation: Generation) -> Generation:
+        """Attach; compile for TC too if an interface turns out to need it."""
         try:
             await self._attach(generation)
         except TcWantedError as error:
@@ -125,8 +182,7 @@ class Deployment:
             generation = await self.load(attrs.evolve(generation.request, tc=True))
             await self._fill(generation)
             await self._attach(generation)
-        await trio.to_thread.run_sync(_drop_stale_keys, generation)
-        await trio.to_thread.run_sync(self.datapath.forget_older, self._capturing)
+        return generation
 
     async def _attach(self, generation: Generation) -> None:
         """Attach a generation's programs, or such with its text that capture besides."""

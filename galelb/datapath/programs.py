@@ -80,6 +80,11 @@ class KernelDataPath:
         self._ring: ringbuf.RingBuffer | None = None
 
     @property
+    def pin_dir(self) -> Path:
+        """The folder of all pins."""
+        return self._pin_dir
+
+    @property
     def generation(self) -> Generation:
         """The generation in use. Raises BpfError before the first one."""
         if self._generation is None:
@@ -172,7 +177,7 @@ class KernelDataPath:
     def _unit(self, one: Pipeline, request: LoadRequest) -> Unit:
         # A program array holds programs of one kind: with fragment support or without.
         salt = "frags" if request.frags else ""
-        composition = compose(one.parts, one.defines, self._pin_dir, salt)
+        composition = compose(one.parts, one.defines, self._pin_dir, salt, one.layouts)
         return Unit(composition, one.functions, frags=request.frags)
 
     def _link_tail_calls(self, one: Pipeline, compiled: Compiled) -> None:

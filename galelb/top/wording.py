@@ -64,6 +64,8 @@ _WORDS: Mapping[str, Callable[[Json], str]] = {
     "peer_changed": _peer,
     "config_reloaded": lambda e: f"configuration {e['config_digest'][:8]} is in force",
     "config_refused": lambda e: f"configuration refused: {e['reason']}",
+    "flows_carried": lambda e: f"{e['forwarder']}: {e['added']} flows went to new tables",
+    "flows_lost": lambda e: f"{e['forwarder']}: flows are lost: {e['reason']}",
     "started": lambda e: f"started{', took over' if e['adopted'] else ''}",
     "stopping": lambda _: "stopping",
 }

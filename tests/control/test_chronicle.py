@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from galelb.control.chronicle import LONGEST_REASON, Chronicle
+from galelb.datapath.carrying import Carried
 from galelb.model import Node, NodeRecord, NodeState, Peer, Protocol, Service, XdpMode
 from galelb.plugins import Plugins
 
@@ -132,3 +133,17 @@ def test_a_file_full_of_problems_does_not_fill_the_memory(chronicle: Chronicle) 
 
 def test_it_is_no_plugin(plugins: Plugins, chronicle: Chronicle) -> None:
     assert "chronicle" not in {info.name for info in plugins.infos()}
+
+
+def test_flows_that_went_to_other_tables_are_events_and_counted(chronicle: Chronicle) -> None:
+    chronicle.flows_carried(Carried(forwarder="l4_nat", added=5, refused=2, waiting=1), "")
+    chronicle.flows_carried(Carried(forwarder="l4_nat", added=1), "")
+    chronicle.flows_carried(Carried(forwarder="l4_nat"), "another format")
+
+    facts = {"forwarder": "l4_nat", "added": 5, "refused": 2, "waiting": 1}
+    assert ("flows_carried", facts) == told(chronicle)[0]
+    lost = ("flows_lost", {"forwarder": "l4_nat", "reason": "another format"})
+    assert lost == told(chronicle)[-1]
+    assert {"added": 6, "refused": 2, "waiting": 1, "failed": 1} == {
+        result: count for (_, result), count in chronicle.carried.items()
+    }

@@ -436,7 +436,7 @@ async def test_a_number_is_remembered_before_any_map_names_it(controller, maps):
     async def remember():
         seen.append((controller.nodes.known(), maps["gale_nodes"].writes))
 
-    controller._remember = remember
+    controller.remember = remember
     add(controller, A)
     await controller.serve(served(maps))
 

@@ -57,6 +57,7 @@ def state(**fields):
         state(slots_pin=5),
         state(adopted=False),
         state(unknown=1),
+        state(flow_maps={}),
     ],
 )
 def test_damaged_state_is_refused_and_says_what_to_do(tmp_path, text):
@@ -83,3 +84,29 @@ def test_only_we_may_read_what_is_saved(tmp_path):
     save_state(tmp_path, SavedState())
 
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_state_of_an_older_version_is_adopted_with_what_it_lacks(tmp_path):
+    (tmp_path / "state.json").write_text(state(nodes={"10.0.0.1": 3}))
+
+    loaded = load_state(tmp_path)
+
+    assert loaded.adopted
+    assert ({"10.0.0.1": 3}, [], {}) == (loaded.nodes, loaded.flow_maps, loaded.tables)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (state(version=2), "version 2, this galelb reads 1"),
+        (state(version="1"), "version '1'"),
+        (state(peers=[], leases={}), "it has leases, peers, so a newer galelb wrote it"),
+    ],
+)
+def test_the_state_of_a_newer_version_says_what_to_do(tmp_path, text, why):
+    (tmp_path / "state.json").write_text(text)
+
+    with pytest.raises(GaleError, match="go back to the version that wrote it") as caught:
+        load_state(tmp_path)
+
+    assert why in str(caught.value)

@@ -26,6 +26,7 @@ from galelb.control.metric_families import FAMILIES
 from galelb.control.nodes import NodeDesk
 from galelb.control.view import RunningView
 from galelb.control.work import Work
+from galelb.datapath.carrying import Carried
 from galelb.errors import MapError
 from galelb.forwarder import Forwarder, HostView, Options
 from galelb.health import HealthSettings, NodeHealth
@@ -109,6 +110,7 @@ async def view() -> RunningView:
     plugins = Plugins()
     health = NodeHealth(HealthSettings())
     chronicle = Chronicle(lambda node: health.get(node) is not None)
+    chronicle.flows_carried(Carried(forwarder="fake", added=2, waiting=1), "")
     plugins.watch(chronicle, "chronicle")
     desk = NodeDesk(
         health,
