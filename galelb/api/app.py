@@ -48,7 +48,7 @@ from galelb.api.serialise import (
     flows_json,
     history_json,
     node_json,
-    peer_json,
+    peers_json,
     plugin_json,
     record_json,
     service_json,
@@ -166,7 +166,7 @@ class _Api:
 
     async def peers(self, request: Request, params: Params) -> Response:
         del request, params
-        return _json({"peers": [peer_json(peer) for peer in await self._view.peers()]})
+        return _json(peers_json(await self._view.group(), await self._view.peers()))
 
     async def plugins(self, request: Request, params: Params) -> Response:
         del request, params

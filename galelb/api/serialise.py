@@ -16,6 +16,7 @@ from galelb.api.view import (
     ConfigStatus,
     Count,
     FlowPage,
+    GroupStatus,
     InterfaceStatus,
     NodeStatus,
     PeerStatus,
@@ -43,6 +44,7 @@ __all__ = [
 
 _Protocol = Literal["tcp", "udp"]
 _WeightFrom = Literal["operator", "node", "config", "default"]
+_Standing = Literal["forming", "quorate", "cut off"]
 _Role = Literal["public", "private", "both", "extra"]
 
 
@@ -166,16 +168,52 @@ def flow_json(flow: Flow) -> shapes.Flow:
 
 
 def peer_json(status: PeerStatus) -> shapes.Peer:
-    """Return one element of GET /v1/peers."""
+    """Return one other balancer."""
     return {
+        "name": status.peer.name,
         "address": str(status.peer.address),
         "port": status.peer.port,
         "alive": status.peer.alive,
+        "left": status.peer.left,
+        "ready": status.ready,
         "version": status.version,
+        "config_digest": status.config_digest,
         "same_config": status.same_config,
-        "last_seen_s": None if status.last_seen_s is None else round(status.last_seen_s, 3),
+        "tables_digest": status.tables_digest,
+        "same_tables": status.same_tables,
+        "last_seen_s": _seconds(status.last_seen_s),
+        "lag_s": _seconds(status.lag_s),
+        "copy_behind_s": _seconds(status.copy_behind_s),
+        "copy_complete": status.copy_complete,
         "note": status.note,
     }
+
+
+def peers_json(group: GroupStatus | None, peers: Iterable[PeerStatus]) -> shapes.Peers:
+    """Return GET /v1/peers."""
+    return {
+        "group": None if group is None else _group_json(group),
+        "peers": [peer_json(peer) for peer in peers],
+    }
+
+
+def _group_json(group: GroupStatus) -> shapes.Group:
+    return {
+        "name": group.name,
+        "transport": group.transport,
+        "standing": cast("_Standing", group.standing),
+        "alive": group.alive,
+        "configured": group.configured,
+        "ready": group.ready,
+        "config_digest": group.config_digest,
+        "tables_digest": group.tables_digest,
+        "vips": dict(group.vips),
+        "sources": list(group.sources),
+    }
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def plugin_json(plugin: PluginStatus) -> shapes.Plugin:

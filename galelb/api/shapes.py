@@ -10,6 +10,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
+from galelb.api.group_shapes import Group, Peer, Peers
 from galelb.api.node_shapes import (
     Event,
     Events,
@@ -32,6 +33,7 @@ __all__ = [
     "Events",
     "Flow",
     "Flows",
+    "Group",
     "Health",
     "History",
     "Interface",
@@ -180,34 +182,6 @@ class Services(TypedDict):
 
     services: list[Service]
     """In the order of the configuration."""
-
-
-@described
-class Peer(TypedDict):
-    """Another balancer of the group."""
-
-    address: str
-    """Its address."""
-    port: int
-    """Its load_balancer_port."""
-    alive: bool
-    """Whether it is heard."""
-    version: str
-    """Its version of galelb; empty = not told yet."""
-    same_config: bool | None
-    """Whether it shares our configuration; null = not told yet."""
-    last_seen_s: float | None
-    """Since it was last heard; null = never."""
-    note: str
-    """What else there is to say."""
-
-
-@described
-class Peers(TypedDict):
-    """The other balancers."""
-
-    peers: list[Peer]
-    """Empty for a lone balancer."""
 
 
 @described

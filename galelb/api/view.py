@@ -26,6 +26,7 @@ __all__ = [
     "Count",
     "FlowKey",
     "FlowPage",
+    "GroupStatus",
     "InterfaceStatus",
     "NodeStatus",
     "PeerStatus",
@@ -180,11 +181,38 @@ class PeerStatus:
 
     peer: Peer
     version: str = ""
+    ready: bool | None = None
+    config_digest: str = ""
     same_config: bool | None = None
     """None while it has not told its configuration digest."""
+    tables_digest: str = ""
+    same_tables: bool | None = None
     last_seen_s: float | None = None
-    """Seconds since it was last heard; None = never."""
+    """Seconds since it was last heard, 0 while it is alive; None = never."""
+    lag_s: float | None = None
+    """Seconds by which its copy of our flows is behind; None = it has none."""
+    copy_behind_s: float | None = None
+    """The same of our copy of its flows."""
+    copy_complete: bool | None = None
+    """None where no forwarder shares flows."""
     note: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class GroupStatus:
+    """This balancer's place in its group."""
+
+    name: str
+    transport: str
+    standing: str
+    alive: int
+    configured: int
+    ready: bool
+    config_digest: str
+    tables_digest: str
+    vips: Mapping[str, str] = attrs.Factory(dict)
+    """Owner of each VIP that moves."""
+    sources: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -263,6 +291,9 @@ class BalancerView(Protocol):
 
     async def peers(self) -> tuple[PeerStatus, ...]:
         """Return the other balancers of the group, empty for a lone one."""
+
+    async def group(self) -> GroupStatus | None:
+        """Return this balancer's place in its group; None for a lone one."""
 
     async def plugins(self) -> tuple[PluginStatus, ...]:
         """Return the plugins in use."""

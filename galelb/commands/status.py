@@ -140,8 +140,8 @@ def flows_command(
 @click.command("peers")
 @with_client
 def peers_command(client: ApiClient, as_json: bool) -> None:
-    """Show the other balancers of the group."""
-    _show(client.get("peers"), as_json, "peers", "peers")
+    """Show the group of balancers: who lives, agrees, and has which address."""
+    _show(client.get("peers"), as_json, "peers")
 
 
 @click.command("drain")

@@ -12,6 +12,7 @@ from rich.text import Text
 from galelb.api.limits import MAX_OFFSET
 from galelb.api.view import UNEXPECTED_REASONS
 from galelb.commands.event_lines import event_line
+from galelb.commands.group_view import peers_view
 from galelb.commands.status_summary import status_view
 from galelb.commands.text import (
     BAD,
@@ -137,27 +138,6 @@ def flows_view(page: Json) -> RenderableType:
     return Group(table, Text(f"{offset + 1:,} to {last:,} of {total:,} flows{more}", FAINT))
 
 
-def peers_view(peers: Sequence[Json]) -> RenderableType:
-    """Return the other balancers, or that there is none."""
-    if not peers:
-        return Text(
-            "No peers: this balancer works alone "
-            "([load_balancer_quorum] addresses names no other one)."
-        )
-    table = columns("PEER", "STATE", "VERSION", "CONFIG", ">LAST SEEN", "NOTE")
-    for peer in peers:
-        seen = peer["last_seen_s"]
-        table.add_row(
-            styled(endpoint(peer["address"], peer["port"])),
-            Text("alive", GOOD) if peer["alive"] else Text("dead", BAD),
-            styled(peer["version"] or "-"),
-            _same_config(peer["same_config"]),
-            styled("never" if seen is None else f"{duration(seen)} ago"),
-            styled(peer["note"]),
-        )
-    return table
-
-
 def drained_view(node: Json) -> RenderableType:
     """Return what drain or undrain has changed."""
     if node["draining"]:
@@ -231,12 +211,6 @@ def _dropped(service: Json) -> Text:
         line.append(", " if position else "")
         line.append(f"{plain(name)} {count['packets']:,}", style)
     return line
-
-
-def _same_config(same: bool | None) -> Text:
-    if same is None:
-        return Text("unknown", FAINT)
-    return Text("same", GOOD) if same else Text("differs", BAD)
 
 
 VIEWS: Mapping[str, Callable[[Any], RenderableType]] = {

@@ -21,6 +21,7 @@ from galelb.api.view import (
     Count,
     FlowKey,
     FlowPage,
+    GroupStatus,
     InterfaceStatus,
     NodeStatus,
     PeerStatus,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from galelb.config import BalancerConfig
     from galelb.control.controller import Controller
     from galelb.datapath.programs import KernelDataPath
+    from galelb.group.membership import Membership
     from galelb.plugins import Plugins
 
 __all__ = ["RunningView"]
@@ -81,6 +83,7 @@ class RunningView:
     """What the balancer's parts tell of their own work."""
     source_notes: Callable[[], Sequence[str]] = tuple
     """Returns what the health sources say at present."""
+    membership: Membership | None = None
     adopted: bool = False
     started_at: float = attrs.Factory(time.time)
     _digest: str = attrs.field(init=False)
@@ -118,7 +121,12 @@ class RunningView:
             nodes_routable=sum(self._unroutable(record) == "" for record in records),
             flows=sum(one.flow_count() for one in served.forwarders.values()),
             reasons=counters.reasons(),
-            notes=(*served.notes(), *self.source_notes(), *self._host_notes(counters.reasons())),
+            notes=(
+                *(() if self.membership is None else self.membership.notes()),
+                *served.notes(),
+                *self.source_notes(),
+                *self._host_notes(counters.reasons()),
+            ),
             config_digest=self._digest,
             adopted=self.adopted,
             event_loop_lag_s=self.work.lag.worst,
@@ -210,16 +218,19 @@ class RunningView:
         return await trio.to_thread.run_sync(collect)
 
     async def peers(self) -> tuple[PeerStatus, ...]:
-        """Return the configured peers; a lone balancer hears from none."""
-        note = (
-            "no sync transport is configured"
-            if not self.config.load_balancer_quorum.transport
-            else ""
-        )
+        """Return the configured peers, and others that were heard; a lone balancer hears none."""
+        if self.membership is not None:
+            return self.membership.peers()
         return tuple(
-            PeerStatus(peer=Peer(address=peer.ip, port=peer.port), note=note)
+            PeerStatus(
+                peer=Peer(address=peer.ip, port=peer.port), note="no sync transport is configured"
+            )
             for peer in self.config.load_balancer_quorum.addresses
         )
+
+    async def group(self) -> GroupStatus | None:
+        """Return this balancer's place in its group."""
+        return None if self.membership is None else self.membership.status()
 
     async def plugins(self) -> tuple[PluginStatus, ...]:
         """Return the plugins in use."""
@@ -239,15 +250,13 @@ class RunningView:
         """Stop (or resume) new flows to a node. Raises UnknownNodeError."""
         self._require(address)
         self.controller.health.drain(address, on, trio.current_time())
-        self.changed()
-        return self._require(address)
+        return self._decided(address)
 
     async def set_weight(self, address: IPAddress, weight: int | None) -> NodeRecord:
         """Override a node's weight, None = its own. Raises UnknownNodeError."""
         self._require(address)
         self.controller.health.set_weight(address, weight, trio.current_time())
-        self.changed()
-        return self._require(address)
+        return self._decided(address)
 
     async def metrics(self) -> Sequence[Metric]:
         """Return every sample: of the core, of forwarders and of other plugins."""
@@ -258,6 +267,7 @@ class RunningView:
             *self.work.metrics(self.controller),
             *interface_metrics(self.interfaces()),
             *peer_metrics(await self.peers()),
+            *(() if self.membership is None else self.membership.metrics()),
             *self.plugin_set.metrics(),
         ]
         return few + await trio.to_thread.run_sync(self._many_metrics())
@@ -267,6 +277,16 @@ class RunningView:
         return self.recorder.open(wish)
 
     # inside
+
+    def _decided(self, address: IPAddress) -> NodeRecord:
+        """Spread what an operator changed, here and in the group."""
+        self.changed()
+        record = self._require(address)
+        if self.membership is not None:
+            self.membership.decide(
+                address, draining=record.operator_draining, weight=record.operator_weight
+            )
+        return record
 
     def _require(self, address: IPAddress) -> NodeRecord:
         record = self.controller.health.get(address)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -175,9 +176,8 @@ class Addresses:
         whole = self.copies.complete
         for name, share in self.shares().items():
             try:
-                await trio.to_thread.run_sync(
-                    lambda share=share: share.permit(seconds, whole=whole)
-                )
+                permit = partial(share.permit, seconds, whole=whole)
+                await trio.to_thread.run_sync(permit)
             except GaleError as error:
                 log.error("flows_not_permitted", forwarder=name, reason=str(error))  # noqa: TRY400
 

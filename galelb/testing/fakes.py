@@ -19,6 +19,7 @@ from galelb.api.view import (
     Count,
     FlowKey,
     FlowPage,
+    GroupStatus,
     InterfaceStatus,
     NodeStatus,
     PeerStatus,
@@ -160,6 +161,7 @@ class FakeBalancer:
     service_list: list[ServiceStatus] = attrs.Factory(_services)
     flow_list: list[Flow] = attrs.Factory(_flows)
     peer_list: list[PeerStatus] = attrs.Factory(list)
+    group_status: GroupStatus | None = None
     metric_list: list[Metric] = attrs.Factory(list)
     events: EventLog = attrs.Factory(EventLog)
     capture_parts: list[bytes] = attrs.Factory(list)
@@ -244,6 +246,10 @@ class FakeBalancer:
     async def peers(self) -> tuple[PeerStatus, ...]:
         """Return the peers."""
         return tuple(self.peer_list)
+
+    async def group(self) -> GroupStatus | None:
+        """Return the place in the group."""
+        return self.group_status
 
     async def plugins(self) -> tuple[PluginStatus, ...]:
         """Return the two plugins of the status."""

@@ -209,20 +209,32 @@ async def test_peers_and_plugins(client: Client, balancer: FakeBalancer) -> None
     peer = Peer(address=IPv4Address("10.0.0.2"), port=9090, alive=True)
     balancer.peer_list = [PeerStatus(peer=peer, version="0.1.0", last_seen_s=0.25)]
 
-    peers = (await client.get("/v1/peers")).json()["peers"]
+    answer = (await client.get("/v1/peers")).json()
     plugins = (await client.get("/v1/plugins")).json()["plugins"]
 
-    assert [
-        {
-            "address": "10.0.0.2",
-            "port": 9090,
-            "alive": True,
-            "version": "0.1.0",
-            "same_config": None,
-            "last_seen_s": 0.25,
-            "note": "",
-        }
-    ] == peers
+    assert {
+        "group": None,
+        "peers": [
+            {
+                "name": "",
+                "address": "10.0.0.2",
+                "port": 9090,
+                "alive": True,
+                "left": False,
+                "ready": None,
+                "version": "0.1.0",
+                "config_digest": "",
+                "same_config": None,
+                "tables_digest": "",
+                "same_tables": None,
+                "last_seen_s": 0.25,
+                "lag_s": None,
+                "copy_behind_s": None,
+                "copy_complete": None,
+                "note": "",
+            }
+        ],
+    } == answer
     assert {
         "name": "l4_nat",
         "version": "0.1.0",

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from galelb.api.listen import SOCKET_FILE
 from galelb.api.server import ApiServer
-from galelb.api.view import Count, PeerStatus
+from galelb.api.view import Count, GroupStatus, PeerStatus
 from galelb.client import RefusedError
 from galelb.commands import status as commands
 from galelb.model import HealthWord, Peer
@@ -217,10 +217,14 @@ async def test_a_lone_balancer_has_no_peers(run: Run) -> None:
 async def test_peers_show_whether_they_live_and_agree(run: Run, balancer: FakeBalancer) -> None:
     balancer.peer_list = [
         PeerStatus(
-            peer=Peer(address=IPv4Address("10.0.0.2"), port=9090, alive=True),
+            peer=Peer(address=IPv4Address("10.0.0.2"), port=9090, alive=True, name="lb2"),
             version="0.1.0",
+            ready=True,
             same_config=True,
-            last_seen_s=0.2,
+            same_tables=False,
+            last_seen_s=0.0,
+            copy_complete=True,
+            copy_behind_s=0.2,
         ),
         PeerStatus(peer=Peer(address=IPv6Address("fd00::3"), port=9090), note="never answered"),
     ]
@@ -228,10 +232,35 @@ async def test_peers_show_whether_they_live_and_agree(run: Run, balancer: FakeBa
     _, output = await run(commands.peers_command)
 
     assert (
-        "PEER            STATE  VERSION  CONFIG   LAST SEEN  NOTE\n"
-        "10.0.0.2:9090   alive  0.1.0    same      0.2s ago\n"
-        "[fd00::3]:9090  dead   -        unknown      never  never answered\n"
+        "PEER  ADDRESS         STATE  VERSION  CONFIG   TABLES   LAST SEEN         COPY  NOTE\n"
+        "lb2   10.0.0.2:9090   alive  0.1.0    same     differs        now  0.2s behind\n"
+        "-     [fd00::3]:9090  dead   -        unknown  unknown      never            -  never"
+        " answered\n"
     ) == output
+
+
+async def test_peers_begin_with_the_place_in_the_group(run: Run, balancer: FakeBalancer) -> None:
+    balancer.group_status = GroupStatus(
+        name="lb1",
+        transport="sync_gossip",
+        standing="cut off",
+        alive=1,
+        configured=3,
+        ready=False,
+        config_digest="c",
+        tables_digest="t",
+        vips={"192.0.2.1": "lb1", "192.0.2.2": "", "192.0.2.3": "lb1"},
+        sources=("10.0.0.201",),
+    )
+
+    _, output = await run(commands.peers_command)
+
+    assert [
+        "lb1: cut off, 1 of 3 balancers by sync_gossip, not ready for addresses",
+        "VIPs of nobody: 192.0.2.2",
+        "VIPs of lb1: 192.0.2.1, 192.0.2.3",
+        "Translation addresses here: 10.0.0.201",
+    ] == output.splitlines()[:4]
 
 
 async def test_without_nodes_and_services_there_is_a_hint(run: Run, balancer: FakeBalancer) -> None:
