@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from galelb.lab.hosts import PRIVATE, PUBLIC
+from galelb.lab.hosts import CLIENTS, PRIVATE, PUBLIC
 from galelb.lab.options import make_spec, spec_options
 
 __all__ = ["lab_group"]
@@ -17,7 +17,9 @@ __all__ = ["lab_group"]
 _name = click.option("--name", metavar="LAB", help="Which lab; not needed when there is one.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 _network = click.option(
-    "--network", type=click.Choice([PUBLIC, PRIVATE]), help="Only this network; default: all."
+    "--network",
+    type=click.Choice([PUBLIC, PRIVATE, CLIENTS]),
+    help="Only this network; default: all.",
 )
 
 

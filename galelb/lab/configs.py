@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from galelb.lab.bird import balancer_bird, router_bird
+from galelb.lab.group_config import group_sections, plugin_sections
 from galelb.lab.hosts import (
     CLIENTS_PORT,
     NODE_PORT,
+    PEER_PORT,
     PUBLIC,
     Host,
     Plan,
@@ -15,25 +19,40 @@ from galelb.lab.hosts import (
     Vip,
 )
 
-__all__ = ["CHECKS_TIMEOUT_S", "config_text"]
+__all__ = ["CHECKS_TIMEOUT_S", "config_files", "config_text"]
 
 CHECKS_TIMEOUT_S = 1.0
 """The shortest allowed: the evaluator watches a node leave and is not to wait."""
 
 
+def config_files(plan: Plan, host: Host) -> dict[Path, str]:
+    """Return the host's configuration files and their texts; empty for a host without any."""
+    files: dict[Path, str] = {}
+    if host.role is Role.ROUTER:
+        files = router_bird(plan, host)
+    elif host.config is not None:
+        files = {host.config: config_text(plan, host)}
+        if host.role is Role.BALANCER and plan.spec.has_router:
+            files |= balancer_bird(plan, host)
+    return files
+
+
 def config_text(plan: Plan, host: Host) -> str:
-    """Return the text of the host's configuration file (lb.toml or node.toml)."""
+    """Return the text of a balancer's lb.toml or a node's node.toml."""
     lines = _balancer(plan, host) if host.role is Role.BALANCER else _node(plan, host)
     return "\n".join(lines) + "\n"
 
 
 def _balancer(plan: Plan, host: Host) -> Iterator[str]:
+    spec = plan.spec
     device = {link.network: link.device for link in host.links}
     yield "[instance]"
     yield f'name = "{host.name}"'
     yield f'run_dir = "{plan.directory}"'
     yield "\n[private_interface]"
     yield f"node_port = {NODE_PORT}"
+    if spec.is_group:
+        yield f"load_balancer_port = {PEER_PORT}"
     yield f'net_interface_private = "{device[plan.private]}"'
     yield "\n[public_interface]"
     yield f"clients_port = {CLIENTS_PORT}"
@@ -41,13 +60,25 @@ def _balancer(plan: Plan, host: Host) -> Iterator[str]:
     yield "\n[node_health]"
     yield f'checks_timeout = "{CHECKS_TIMEOUT_S:g}s"'
     yield 'black_list_expiry = "10s"'
+    if spec.is_group:
+        yield from group_sections(plan, host)
     yield "\n[forwarding]"
-    yield f'plugin = "{plan.spec.plugin}"'
-    if plan.spec.options:
+    yield f'plugin = "{spec.plugin}"'
+    yield from _forwarder_options(plan, host)
+    if spec.is_group:
+        yield from plugin_sections(plan, host)
+    if spec.needs_services:
+        yield from _services(vip for vip in plan.vips if vip.balancer in (host.name, None))
+
+
+def _forwarder_options(plan: Plan, host: Host) -> Iterator[str]:
+    options = list(plan.spec.options)
+    if host.sources:
+        quoted = ", ".join(f'"{source}"' for source in host.sources)
+        options.append(("source_addresses", f"[{quoted}]"))
+    if options:
         yield f"\n[plugins.{plan.spec.plugin}]"
-        yield from (f"{key} = {value}" for key, value in plan.spec.options)
-    if plan.spec.needs_services:
-        yield from _services(vip for vip in plan.vips if vip.balancer == host.name)
+        yield from (f"{key} = {value}" for key, value in options)
 
 
 def _services(vips: Iterator[Vip]) -> Iterator[str]:

@@ -1,53 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hosts of a lab: names, namespaces and addresses, planned before anything exists."""
+"""What a planned lab consists of: networks, hosts, VIPs; plain values."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from galelb.errors import LabError
-from galelb.lab.spec import FAMILIES, LabSpec
+from galelb.lab.spec import LabSpec
+from galelb.model import IPAddress
 
 __all__ = [
+    "CLIENTS",
     "CLIENTS_PORT",
     "LAB_RUN_DIR",
     "NODE_PORT",
+    "PEER_PORT",
     "PRIVATE",
     "PUBLIC",
+    "SHARING_PORT",
     "UDP_PORT",
     "Host",
+    "InterfaceAddress",
     "Link",
     "Network",
     "Plan",
     "Role",
     "Vip",
     "host_json",
-    "make_plan",
 ]
 
 LAB_RUN_DIR = Path("/run/galelb-lab")
 CLIENTS_PORT = 8080
 UDP_PORT = 5300
 NODE_PORT = 7070
+PEER_PORT = 9090
+SHARING_PORT = 9091
+CLIENTS = "clients"
 PUBLIC = "public"
 PRIVATE = "private"
 
 InterfaceAddress = IPv4Interface | IPv6Interface
-
-# Documentation and unique-local ranges: nobody mistakes them for a real network, and
-# nothing outside our namespaces ever sees them.
-_SUBNETS = {
-    PUBLIC: ("203.0.113.{}/24", "2001:db8:113::{}/64"),
-    PRIVATE: ("10.113.0.{}/24", "fd00:113::{}/64"),
-}
-_FIRST = {"balancer": 10, "node": 70, "client": 130, "vip": 190}
-_DEVICE = {PUBLIC: "pub0", PRIVATE: "prv0"}
 
 
 class Role(enum.StrEnum):
@@ -56,9 +53,8 @@ class Role(enum.StrEnum):
     BALANCER = "balancer"
     NODE = "node"
     CLIENT = "client"
-
-
-_SHORT = {Role.BALANCER: "lb", Role.NODE: "node", Role.CLIENT: "client"}
+    ROUTER = "router"
+    ETCD = "etcd"
 
 
 @attrs.frozen
@@ -90,14 +86,16 @@ class Host:
     links: tuple[Link, ...]
     directory: Path
     weight: int = 1
+    gateways: tuple[IPAddress, ...] = ()
+    """Its default routes, one a family."""
+    sources: tuple[IPAddress, ...] = ()
+    """Of a balancer in a group: addresses of its own for packets to nodes, on no interface yet."""
 
     @property
     def config(self) -> Path | None:
-        """The configuration file; None for a client."""
-        if self.role is Role.CLIENT:
-            return None
-        suffix = "lb" if self.role is Role.BALANCER else "node"
-        return self.directory / f"{self.name}.{suffix}.toml"
+        """The configuration file; None for a host without one."""
+        suffix = _CONFIG_SUFFIX.get(self.role)
+        return self.directory / f"{self.name}.{suffix}" if suffix else None
 
     @property
     def log(self) -> Path:
@@ -121,12 +119,20 @@ class Host:
         return tuple(vip for link in self.links for vip in link.vips)
 
 
+_CONFIG_SUFFIX = {
+    Role.BALANCER: "lb.toml",
+    Role.NODE: "node.toml",
+    Role.ROUTER: "bird.conf",
+}
+
+
 @attrs.frozen(kw_only=True)
 class Vip:
     """An address and port that clients connect to."""
 
     service: str
-    balancer: str
+    balancer: str | None
+    """Whose it is; None = the group's, which decides who has it."""
     address: str
     port: int
     protocol: str
@@ -147,9 +153,14 @@ class Plan:
         """The network between balancers and nodes."""
         return PUBLIC if self.spec.one_armed else PRIVATE
 
-    def of(self, role: Role) -> tuple[Host, ...]:
-        """Return the hosts of one role in order."""
-        return tuple(host for host in self.hosts if host.role is role)
+    @property
+    def key_file(self) -> Path:
+        """The file with the group's key."""
+        return self.directory / "group.key"
+
+    def of(self, *roles: Role) -> tuple[Host, ...]:
+        """Return the hosts of these roles in order."""
+        return tuple(host for host in self.hosts if host.role in roles)
 
     def host(self, name: str) -> Host:
         """Return a host by name, or raise LabError naming those that exist."""
@@ -168,71 +179,6 @@ class Plan:
         """Every namespace of the lab."""
         bridges = tuple(network.namespace for network in self.networks)
         return bridges + tuple(host.namespace for host in self.hosts)
-
-
-def make_plan(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> Plan:
-    """Plan the lab: every name and address; touches nothing."""
-    directory = run_dir / spec.name
-    names = {PUBLIC: "pub"} if spec.one_armed else {PUBLIC: "pub", PRIVATE: "prv"}
-    hosts = tuple(_hosts(spec, directory))
-    return Plan(
-        spec=spec,
-        directory=directory,
-        networks=tuple(Network(name, f"{spec.prefix}-{short}") for name, short in names.items()),
-        hosts=hosts,
-        vips=tuple(vip for host in hosts for vip in _vips(spec, host)),
-    )
-
-
-def _hosts(spec: LabSpec, directory: Path) -> Iterator[Host]:
-    counts = {Role.BALANCER: spec.balancers, Role.NODE: spec.nodes, Role.CLIENT: spec.clients}
-    for role, count in counts.items():
-        for index in range(count):
-            name = f"{_SHORT[role]}{index + 1}"
-            yield Host(
-                name=name,
-                role=role,
-                namespace=f"{spec.prefix}-{name}",
-                links=tuple(_links(spec, role, index)),
-                directory=directory,
-                weight=spec.weight(index) if role is Role.NODE else 1,
-            )
-
-
-def _links(spec: LabSpec, role: Role, index: int) -> Iterator[Link]:
-    of_node = (PRIVATE, PUBLIC) if spec.direct else (PRIVATE,)
-    networks = {Role.BALANCER: (PUBLIC, PRIVATE), Role.NODE: of_node, Role.CLIENT: (PUBLIC,)}
-    attached = (PUBLIC,) if spec.one_armed else networks[role]
-    for network in attached:
-        addresses = _addresses(spec, network, _FIRST[role] + index + 1)
-        vips: tuple[InterfaceAddress, ...] = ()
-        if spec.needs_vips and role is Role.BALANCER:
-            vips = _addresses(spec, network, _FIRST["vip"] + index + 1)
-        yield Link(_DEVICE[network], network, addresses, vips)
-
-
-def _addresses(spec: LabSpec, network: str, number: int) -> tuple[InterfaceAddress, ...]:
-    ipv4, ipv6 = spec.ipv4, spec.ipv6
-    if network == PRIVATE and spec.node_family:
-        ipv4, ipv6 = (spec.node_family == family for family in FAMILIES)
-    v4, v6 = (template.format(number) for template in _SUBNETS[network])
-    return tuple(ip_interface(text) for text in [v4] * ipv4 + [v6] * ipv6)
-
-
-def _vips(spec: LabSpec, host: Host) -> Iterator[Vip]:
-    if host.role is not Role.BALANCER:
-        return
-    ports = {"tcp": CLIENTS_PORT} | ({"udp": UDP_PORT} if spec.udp else {})
-    for interface in host.vips or host.addresses(PUBLIC):
-        for protocol, port in ports.items():
-            family = f"{protocol}{interface.version}"
-            yield Vip(
-                service=family if spec.needs_services else "default",
-                balancer=host.name,
-                address=str(interface.ip),
-                port=port,
-                protocol=protocol,
-            )
 
 
 def host_json(host: Host) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from pathlib import Path
 
 from galelb.bpf.bpffs import ensure_bpffs
 from galelb.errors import LabError
-from galelb.lab.configs import config_text
-from galelb.lab.hosts import LAB_RUN_DIR, Host, Role
+from galelb.group.key_file import create_keys, write_keys
+from galelb.lab.bird import bird_command
+from galelb.lab.configs import config_files
+from galelb.lab.etcd import etcd_command
+from galelb.lab.hosts import LAB_RUN_DIR, Host, Plan, Role
 from galelb.lab.mounts import unmount_below
 from galelb.lab.processes import in_namespaces, kill, spawn
 from galelb.lab.spec import LabSpec
@@ -36,9 +39,7 @@ def build_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> LabState:
     try:
         state.plan.directory.mkdir(parents=True, mode=0o755)
         build_topology(state.plan)
-        for host in state.plan.hosts:
-            if host.config is not None:
-                host.config.write_text(config_text(state.plan, host))
+        _write_files(state.plan)
     except BaseException:
         take_down(state)
         raise
@@ -53,7 +54,7 @@ def start_host(state: LabState, host: Host) -> None:
         # Mounted here, in the host's mount namespace: it has to outlive the balancer.
         ensure_bpffs(host.instance / "bpf")
     state.processes[host.name] = []
-    for kind, argv in commands(host).items():
+    for kind, argv in commands(state.plan, host).items():
         process = spawn(kind, nsenter(host.namespace, argv), host.log)
         state.processes[host.name].append(process)
         state.save()
@@ -92,17 +93,35 @@ def clean_stale(run_dir: Path = LAB_RUN_DIR) -> list[str]:
     return [state.spec.name for state in stale]
 
 
-def commands(host: Host) -> dict[str, list[str]]:
-    """Return what runs on a host, by kind; nothing on a client."""
+def commands(plan: Plan, host: Host) -> dict[str, list[str]]:
+    """Return what runs on a host, by kind; nothing on a client.
+
+    Raises EnvironmentProblem when a program is not installed.
+    """
     galelb = [sys.executable, "-m", "galelb"]
-    if host.role is Role.BALANCER:
-        return {"balancer": [*galelb, "run", "--config", str(host.config)]}
-    if host.role is Role.NODE:
-        return {
-            "server": [sys.executable, "-m", "galelb.lab.server", "--name", host.name],
-            "agent": [*galelb, "node", "--config", str(host.config)],
-        }
-    return {}
+    match host.role:
+        case Role.BALANCER:
+            balancer = {"balancer": [*galelb, "run", "--config", str(host.config)]}
+            return {"bird": bird_command(host)} | balancer if plan.spec.has_router else balancer
+        case Role.NODE:
+            return {
+                "server": [sys.executable, "-m", "galelb.lab.server", "--name", host.name],
+                "agent": [*galelb, "node", "--config", str(host.config)],
+            }
+        case Role.ROUTER:
+            return {"bird": bird_command(host)}
+        case Role.ETCD:
+            return {"etcd": etcd_command(host)}
+        case Role.CLIENT:
+            return {}
+
+
+def _write_files(plan: Plan) -> None:
+    for host in plan.hosts:
+        for path, text in config_files(plan, host).items():
+            path.write_text(text)
+    if plan.spec.is_group:
+        write_keys(plan.key_file, create_keys(), new=True)
 
 
 def _register(spec: LabSpec, run_dir: Path) -> LabState:

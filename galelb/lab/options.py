@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from galelb.errors import ConfigError
-from galelb.lab.spec import FAMILIES, LabSpec
+from galelb.lab.spec import ANNOUNCERS, FAMILIES, TRANSPORTS, LabSpec
 
 __all__ = ["make_spec", "spec_options"]
 
@@ -31,6 +31,20 @@ _OPTIONS = (
     ),
     click.option("--udp", is_flag=True, help="A UDP service beside the web service."),
     click.option("--one-armed", is_flag=True, help="Balancers with one interface for all."),
+    click.option(
+        "--transport",
+        type=click.Choice(TRANSPORTS),
+        default=TRANSPORTS[0],
+        show_default=True,
+        help="How several balancers talk to each other.",
+    ),
+    click.option(
+        "--announce",
+        type=click.Choice(ANNOUNCERS),
+        default=ANNOUNCERS[0],
+        show_default=True,
+        help="How several balancers tell where VIPs are; bgp: to a router before them.",
+    ),
     click.option(
         "--option",
         "options",

@@ -30,8 +30,8 @@ async def start_lab(state: LabState, timeout_s: float = READY_TIMEOUT_S) -> None
     """
     plan = state.plan
     # Balancers first: a node that finds none waits longer after each attempt.
-    for role in (Role.BALANCER, Role.NODE):
-        for host in plan.of(role):
+    for roles in ((Role.ROUTER, Role.ETCD, Role.BALANCER), (Role.NODE,)):
+        for host in plan.of(*roles):
             start_host(state, host)
         await wait_routable(state, timeout_s)
     jobs: list[Job] = [

@@ -11,15 +11,29 @@ import attrs
 
 from galelb.errors import ConfigError
 
-__all__ = ["DEFAULT_PLUGIN", "FAMILIES", "MAX_HOSTS_PER_ROLE", "MAX_WEIGHT", "LabSpec"]
+__all__ = [
+    "ANNOUNCERS",
+    "DEFAULT_PLUGIN",
+    "FAMILIES",
+    "MAX_BALANCERS",
+    "MAX_HOSTS_PER_ROLE",
+    "MAX_WEIGHT",
+    "TRANSPORTS",
+    "LabSpec",
+]
 
 DEFAULT_PLUGIN = "l4_nat"
 
 FAMILIES = ("ipv4", "ipv6")
+TRANSPORTS = ("gossip", "etcd")
+ANNOUNCERS = ("arp", "bgp")
 MAX_WEIGHT = 1000
 
 MAX_HOSTS_PER_ROLE = 50
 """Bounds the lab to what one machine and the address plan can hold."""
+
+MAX_BALANCERS = 20
+"""Each takes three addresses: its own, a VIP and one that nodes see."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PREFIX = re.compile(r"gale[0-9a-f]{4}")
@@ -60,8 +74,14 @@ class LabSpec:
     """The forwarder reaches nodes of another family than the VIP's."""
     stateless: bool = False
     """The forwarder remembers no flows: a new table may move some of them."""
+    translates: bool = False
+    """The forwarder wants addresses of each balancer's own that nodes see."""
     options: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
     """Options of the plugin as (key, TOML value)."""
+    transport: str = "gossip"
+    """By what the balancers of a group talk: gossip or etcd."""
+    announce: str = "arp"
+    """Who tells the network where VIPs are: arp, or bgp to a router."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse impossible values, all of them at once."""
@@ -73,14 +93,29 @@ class LabSpec:
         return self.weights[index] if self.weights else 1
 
     @property
+    def is_group(self) -> bool:
+        """Whether the balancers share VIPs, health and flows."""
+        return self.balancers > 1
+
+    @property
+    def has_router(self) -> bool:
+        """Whether a router stands between clients and balancers."""
+        return self.is_group and self.announce == "bgp"
+
+    @property
+    def has_etcd(self) -> bool:
+        """Whether a host runs etcd."""
+        return self.is_group and self.transport == "etcd"
+
+    @property
     def needs_services(self) -> bool:
         """Whether the default service (IPv4, TCP, public address) does not suffice."""
-        return self.ipv6 or self.udp or self.needs_vips
+        return self.is_group or self.ipv6 or self.udp or self.needs_vips
 
     @property
     def needs_vips(self) -> bool:
-        """Whether balancers need VIPs beside the only addresses that nodes could report to."""
-        return self.direct and self.one_armed
+        """Whether the balancer needs a VIP beside the only address that nodes could report to."""
+        return self.direct and self.one_armed and not self.is_group
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LabSpec:
@@ -94,13 +129,13 @@ class LabSpec:
 
 def _problems(spec: LabSpec) -> list[str]:
     problems = [
-        f"lab: {role}: must be between {least} and {MAX_HOSTS_PER_ROLE}, got {count}"
-        for role, count, least in (
-            ("balancers", spec.balancers, 1),
-            ("nodes", spec.nodes, 1),
-            ("clients", spec.clients, 1),
+        f"lab: {role}: must be between 1 and {most}, got {count}"
+        for role, count, most in (
+            ("balancers", spec.balancers, MAX_BALANCERS),
+            ("nodes", spec.nodes, MAX_HOSTS_PER_ROLE),
+            ("clients", spec.clients, MAX_HOSTS_PER_ROLE),
         )
-        if not least <= count <= MAX_HOSTS_PER_ROLE
+        if not 1 <= count <= most
     ]
     if not _NAME.fullmatch(spec.name):
         problems.append(f"lab: name: use 1 to 32 of a-z, 0-9 and '-', got {spec.name!r}")
@@ -113,7 +148,23 @@ def _problems(spec: LabSpec) -> list[str]:
         problems.append(f"lab: weights: each must be between 1 and {MAX_WEIGHT}")
     if not (spec.ipv4 or spec.ipv6):
         problems.append("lab: at least one of IPv4 and IPv6 is needed")
-    return [*problems, *_family_problems(spec)]
+    return [*problems, *_family_problems(spec), *_group_problems(spec)]
+
+
+def _group_problems(spec: LabSpec) -> Iterator[str]:
+    for key, given, known in (
+        ("transport", spec.transport, TRANSPORTS),
+        ("announce", spec.announce, ANNOUNCERS),
+    ):
+        if given not in known:
+            yield f"lab: {key}: must be {' or '.join(known)}, got {given!r}"
+        if given != known[0] and not spec.is_group:
+            yield f"lab: {key}: only a group of balancers has one; give --balancers 2 or more"
+    if spec.is_group and dict(spec.options).get("mode") == '"dnat"':
+        yield (
+            "lab: option: mode=dnat: nodes have one balancer as their gateway, and in a lab that"
+            " address does not move yet; use one balancer, or mode=full_nat"
+        )
 
 
 def _family_problems(spec: LabSpec) -> Iterator[str]:

@@ -16,7 +16,8 @@ from typing import Any
 import attrs
 
 from galelb.errors import EnvironmentProblem, GaleError, LabError
-from galelb.lab.hosts import LAB_RUN_DIR, Host, Plan, host_json, make_plan
+from galelb.lab.hosts import LAB_RUN_DIR, Host, Plan, host_json
+from galelb.lab.plan import make_plan
 from galelb.lab.processes import Process, is_alive, this_process
 from galelb.lab.spec import DEFAULT_PLUGIN, LabSpec
 from galelb.lab.topology import NETNS_DIR
@@ -171,6 +172,7 @@ def _needs_of(plugin: str, options: Sequence[tuple[str, str]]) -> dict[str, Any]
         "direct": "vip_on_lo" in kinds,
         "any_family": forwarder.any_family,
         "stateless": not forwarder.stateful,
+        "translates": "source_addresses" in kind.Options.model_fields.keys() - given.keys(),
     }
 
 

@@ -59,7 +59,7 @@ def build_topology(plan: Plan) -> None:
     for network in plan.networks:
         _batch(network.namespace, _bridge_commands(plan, network))
     for host in plan.hosts:
-        _batch(host.namespace, _host_commands(plan, host))
+        _batch(host.namespace, _host_commands(host))
         _set_sysctls(host.namespace, _role_sysctls(host))
     for host in plan.hosts:
         for link in host.links:
@@ -111,14 +111,12 @@ def _bridge_commands(plan: Plan, network: Network) -> Iterator[str]:
                 yield f"link set {host.name} master {_BRIDGE} up"
 
 
-def _host_commands(plan: Plan, host: Host) -> Iterator[str]:
+def _host_commands(host: Host) -> Iterator[str]:
     yield "link set lo up"
     for link in host.links:
         yield from _link_commands(link)
-    if host.role is Role.NODE and dict(plan.spec.options).get("mode") == '"dnat"':
-        # In dnat mode answers must pass the balancer again, so it is the nodes' gateway.
-        for gateway in plan.of(Role.BALANCER)[0].addresses(plan.private):
-            yield f"route add default via {gateway.ip}"
+    for gateway in host.gateways:
+        yield f"route add default via {gateway}"
 
 
 def _link_commands(link: Link) -> Iterator[str]:
@@ -136,6 +134,16 @@ def _role_sysctls(host: Host) -> dict[str, str]:
     if host.role is Role.BALANCER:
         # bpf_fib_lookup answers only on interfaces that forward.
         return {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
+    if host.role is Role.ROUTER:
+        # Flows are told apart by ports too, and a dead link takes its routes along.
+        return {
+            "net/ipv4/ip_forward": "1",
+            "net/ipv6/conf/all/forwarding": "1",
+            "net/ipv4/fib_multipath_hash_policy": "1",
+            "net/ipv6/fib_multipath_hash_policy": "1",
+            "net/ipv4/conf/all/ignore_routes_with_linkdown": "1",
+            "net/ipv6/conf/all/ignore_routes_with_linkdown": "1",
+        }
     if host.role is Role.CLIENT:
         # One client stands for many: closed connections must not use up its ports.
         return {"net/ipv4/ip_local_port_range": "10000 65000"}

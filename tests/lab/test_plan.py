@@ -2,6 +2,7 @@
 """The plan of a lab: names, addresses and files follow from the spec."""
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import tomli
 
 from galelb.errors import ConfigError, LabError
 from galelb.lab.configs import config_text
-from galelb.lab.hosts import Role, make_plan
+from galelb.lab.hosts import Role
 from galelb.lab.http_client import Target
 from galelb.lab.options import toml_value
-from galelb.lab.spec import MAX_HOSTS_PER_ROLE, LabSpec
+from galelb.lab.plan import make_plan
+from galelb.lab.spec import MAX_BALANCERS, MAX_HOSTS_PER_ROLE, LabSpec
 from galelb.lab.state import new_spec
 from galelb.lab.targets import TargetSet
 
@@ -25,12 +27,16 @@ def spec(**values: Any) -> LabSpec:
     return LabSpec(name="t", prefix="gale0000", **values)
 
 
-def test_every_name_and_address_is_unique_even_in_the_largest_lab() -> None:
-    most = MAX_HOSTS_PER_ROLE
-    plan = make_plan(spec(balancers=most, nodes=most, clients=most, ipv6=True), RUN)
-    addresses = [a for host in plan.hosts for link in host.links for a in link.addresses]
+@pytest.mark.parametrize("one_armed", [False, True])
+def test_every_name_and_address_is_unique_even_in_the_largest_lab(one_armed: bool) -> None:
+    most, balancers = MAX_HOSTS_PER_ROLE, MAX_BALANCERS
+    values = {"translates": True, "one_armed": one_armed, "transport": "etcd", "announce": "arp"}
+    plan = make_plan(spec(balancers=balancers, nodes=most, clients=most, ipv6=True, **values), RUN)
+    addresses = [a.ip for host in plan.hosts for link in host.links for a in link.addresses]
+    addresses += [source for host in plan.hosts for source in host.sources]
+    addresses += [ip_address(vip.address) for vip in plan.vips]
 
-    assert len(set(plan.namespaces)) == len(plan.namespaces) == 3 * most + 2
+    assert len(set(plan.namespaces)) == len(plan.namespaces)
     assert len(set(addresses)) == len(addresses)
     assert all(len(host.name) <= 15 for host in plan.hosts)
 
@@ -62,11 +68,11 @@ def test_the_default_lab_uses_the_default_service() -> None:
 
 
 def test_ipv6_and_udp_are_services_of_their_own() -> None:
-    plan = make_plan(spec(ipv6=True, udp=True, balancers=2), RUN)
-    services = tomli.loads(config_text(plan, plan.host("lb2")))["services"]
+    plan = make_plan(spec(ipv6=True, udp=True), RUN)
+    services = tomli.loads(config_text(plan, plan.host("lb1")))["services"]
 
     assert ["tcp4", "udp4", "tcp6", "udp6"] == [service["name"] for service in services]
-    assert {"203.0.113.12", "2001:db8:113::12"} == {service["vip"] for service in services}
+    assert {"203.0.113.11", "2001:db8:113::11"} == {service["vip"] for service in services}
 
 
 def test_plugin_options_are_written_as_toml() -> None:

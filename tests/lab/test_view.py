@@ -8,8 +8,8 @@ import pytest
 import trio
 from rich.console import Console
 
-from galelb.lab.hosts import make_plan
 from galelb.lab.jobs import Result
+from galelb.lab.plan import make_plan
 from galelb.lab.spec import LabSpec
 from galelb.lab.tally import Tally, Window
 from galelb.lab.view import DemoView, final_table
