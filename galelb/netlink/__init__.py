@@ -5,6 +5,8 @@ from galelb.netlink.events import Events
 from galelb.netlink.facade import Netlink, open_netlink
 from galelb.netlink.values import (
     AddressChanged,
+    Lent,
+    LentState,
     LinkChanged,
     Neighbour,
     NeighbourChanged,
@@ -18,6 +20,8 @@ from galelb.netlink.values import (
 __all__ = [
     "AddressChanged",
     "Events",
+    "Lent",
+    "LentState",
     "LinkChanged",
     "Neighbour",
     "NeighbourChanged",

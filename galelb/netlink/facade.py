@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import TypeVar
 
 from galelb.model import Interface, IPAddress
-from galelb.netlink import ethtool, requests, tc
+from galelb.netlink import addresses, ethtool, requests, tc
 from galelb.netlink.events import Events
-from galelb.netlink.values import Neighbour, Route
+from galelb.netlink.values import Lent, Neighbour, Route
 from galelb.netlink.worker import NetlinkThread
 
 __all__ = ["Netlink", "open_netlink"]
 
 T = TypeVar("T")
+
+_LENT_S = 30
+"""Longer than balancers lend addresses, and shorter than DHCP does."""
 
 
 class Netlink:
@@ -37,6 +40,10 @@ class Netlink:
     async def interfaces(self) -> dict[str, Interface]:
         """Return all interfaces by name; their IPv6 link-local addresses are left out."""
         return await self._thread.run(requests.interfaces)
+
+    async def lasting_addresses(self) -> frozenset[IPAddress]:
+        """Return the machine's own addresses: those that are not lent for some seconds only."""
+        return await self._thread.run(lambda ipr: requests.lasting_addresses(ipr, _LENT_S))
 
     async def route_to(self, address: IPAddress) -> Route:
         """Return how the kernel would send to an address that is not ours."""
@@ -77,6 +84,21 @@ class Netlink:
     async def del_address(self, ifindex: int, address: IPAddress, prefix: int) -> None:
         """Take an address away; absent is fine."""
         await self._thread.run(lambda ipr: requests.del_address(ipr, ifindex, address, prefix))
+
+    async def lend_addresses(
+        self, wanted: Collection[tuple[str, IPAddress]], valid_s: int
+    ) -> dict[tuple[str, IPAddress], Lent]:
+        """Put each (interface, address) there for some seconds, or renew it; tell of each.
+
+        What somebody else put there, with another prefix or for longer, is left as it is.
+        """
+        return await self._thread.run(lambda _: addresses.lend_addresses(wanted, valid_s))
+
+    async def take_addresses_back(
+        self, lent: Collection[tuple[str, IPAddress]], valid_s: int
+    ) -> None:
+        """Remove addresses that were lent for `valid_s`; absent or somebody else's is fine."""
+        await self._thread.run(lambda _: addresses.take_addresses_back(lent, valid_s))
 
     async def add_tc(
         self, ifindex: int, program_fd: int, direction: tc.Direction, name: str

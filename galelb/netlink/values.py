@@ -11,6 +11,8 @@ from galelb.model import IPAddress
 
 __all__ = [
     "AddressChanged",
+    "Lent",
+    "LentState",
     "LinkChanged",
     "Neighbour",
     "NeighbourChanged",
@@ -77,6 +79,26 @@ class Neighbour:
     address: IPAddress
     mac: str | None
     state: NeighbourState
+
+
+class LentState(enum.Enum):
+    """What became of an address that was to be lent to an interface for some seconds."""
+
+    NEW = enum.auto()
+    """It was not there before."""
+    RENEWED = enum.auto()
+    FOREIGN = enum.auto()
+    """Somebody else put it there; it was left alone."""
+    MISSING = enum.auto()
+    """It is not there."""
+
+
+@attrs.frozen
+class Lent:
+    """What became of one address; `error` is for people, of one that is missing."""
+
+    state: LentState
+    error: str = ""
 
 
 @attrs.frozen(kw_only=True)
