@@ -13,12 +13,13 @@ import trio
 from galelb.config.shared import digest as config_digest
 from galelb.control.chronicle import Chronicle
 from galelb.control.controller import Controller
+from galelb.control.forwarder_work import ForwarderWork
 from galelb.control.identity import Numbering
 from galelb.control.lag import LoopLag
 from galelb.control.nodes import NodeDesk
 from galelb.control.reload import fixed_changes
 from galelb.control.saver import StateSaver
-from galelb.control.settings import health_settings, table_settings
+from galelb.control.settings import health_settings, in_group, table_settings
 from galelb.control.sources import HealthSources, checkers, source_context, start_services
 from galelb.control.state import SavedState, load_state
 from galelb.datapath.deployment import Deployment
@@ -31,7 +32,6 @@ from galelb.errors import ConfigError, GaleError
 from galelb.grpc.signal import Signal
 from galelb.health import NodeHealth
 from galelb.netlink import Netlink, open_netlink
-from galelb.plugins.blame import run_blamed
 from galelb.resolve.next_hops import NextHopTable
 from galelb.resolve.resolver import NodeResolver
 from galelb.sources import BalancerContext
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from galelb.component import Component
     from galelb.config import BalancerConfig
     from galelb.control.view import RunningView
+    from galelb.group.group import Group
     from galelb.model import Interface, IPAddress, NextHop, Node
     from galelb.plugins import Plugins
 
@@ -90,7 +91,7 @@ class Balancer:
             next_hops=self._next_hops,
             tables=self._tables,
             remember=lambda: self._saver.save(),
-            planned=self._moved.notify,
+            planned=self._planned,
         )
         self._saver = StateSaver(self.directory, self._snapshot)
         self._desk = NodeDesk(
@@ -104,8 +105,10 @@ class Balancer:
         self._resolver: NodeResolver | None = None
         self._view: RunningView | None = None
         self._deployment: Deployment | None = None
-        self._forwarder_work = trio.CancelScope()
-        self._switched = trio.Event()
+        self._work = ForwarderWork(
+            self._controller, self._datapath, alone=config.load_balancer_quorum.transport is None
+        )
+        self._group: Group | None = None
         self._reloading = trio.Lock()
         self._ready = False
         self._starting = trio.CancelScope()
@@ -212,21 +215,7 @@ class Balancer:
         ]
         for component in components:
             await core.start(component.run)
-        await core.start(self._run_forwarders)
-
-    async def _run_forwarders(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Run the forwarders' own background work, anew for each generation."""
-        while True:
-            served = self._controller.served
-            with trio.CancelScope() as self._forwarder_work:
-                async with trio.open_nursery() as nursery:
-                    for name, forwarder in served.forwarders.items():
-                        for component in forwarder.components(self._datapath, served.host):
-                            await nursery.start(run_blamed, name, component)
-                    task_status.started()
-                    await trio.sleep_forever()
-            task_status = trio.TASK_STATUS_IGNORED
-            await self._switched.wait()
+        await core.start(self._work.run)
 
     # reload
 
@@ -255,34 +244,18 @@ class Balancer:
         async with self._controller.between_plans():
             self.plugins.configure(config)
             self._tables.settings = table_settings(config)
-        self._switched = trio.Event()
-        self._forwarder_work.cancel()
-        try:
-            self._set_nodes(config)
+        async with self._work.paused():
+            self._desk.use_config(self.config, config)
             self.config = config
             await deployment.go_live(generation)
-        finally:
-            self._switched.set()
-        if self._view is not None:
-            self._view.use(config)
+        for part in (self._view, self._group):
+            if part is not None:
+                part.use(config)
         if self._sources is not None:
             await self._sources.change(config)
         await self._saver.save()
         self._chronicle.reloaded(config_digest(config))
         log.info("reloaded", services=len(generation.request.services))
-
-    def _set_nodes(self, config: BalancerConfig) -> None:
-        """Add static nodes that are new, forget those that are gone, take over settings."""
-        now = trio.current_time()
-        self._health.reconfigure(health_settings(config), now)
-        kept = {section.ip for section in config.nodes}
-        for section in self.config.nodes:
-            if section.ip not in kept:
-                self._health.remove(section.ip, now)
-        for section in config.nodes:
-            self._desk.add_static(section.node())
-            self._resolver_in_use.watch(section.ip, section.mac)
-        self._desk.settle()
 
     # run
 
@@ -293,6 +266,7 @@ class Balancer:
         async with trio.open_nursery() as edge:
             context = self._context(private)
             self._sources = HealthSources(self.plugins, self._desk, context)
+            await self._join_group(edge, netlink, private)
             await edge.start(self._api(private, self._sources).run)
             await edge.start(self._sources.run)
             await self._sources.use(self.config)
@@ -306,7 +280,26 @@ class Balancer:
             log.info("ready", instance=self.config.instance.name, adopted=self._state.adopted)
             await self.stop.wait()
             self.plugins.stopping()
+            if self._group is not None:
+                await self._group.leave()
             edge.cancel_scope.cancel()
+
+    async def _join_group(self, edge: trio.Nursery, netlink: Netlink, private: Interface) -> None:
+        if not in_group(self.config):
+            return
+        from galelb.group.start import start_group  # sockets and keys: no lone balancer needs them
+
+        self._group = await start_group(
+            edge,
+            config=self.config,
+            plugins=self.plugins,
+            desk=self._desk,
+            netlink=netlink,
+            private=private,
+            controller=self._controller,
+            shares=lambda: self._work.shares,
+            decisions=self._state.decisions,
+        )
 
     def _api(self, private: Interface, sources: HealthSources) -> ApiServer:
         from galelb.control.edge import api_server, running_view
@@ -324,6 +317,7 @@ class Balancer:
             chronicle=self._chronicle,
             lag=self._lag,
             adopted=self._state.adopted,
+            membership=self._group,
         )
         return api_server(self._view, private)
 
@@ -349,6 +343,11 @@ class Balancer:
     def _changed(self) -> None:
         self._controller.wake()
         self._saver.wake()
+
+    def _planned(self) -> None:
+        self._moved.notify()
+        if self._group is not None:
+            self._group.planned()
 
     def _watch_node(self, node: Node) -> None:
         if self._resolver is not None:
@@ -386,6 +385,7 @@ class Balancer:
             flow_seed=self._state.flow_seed,
             tables=self._tables.regions(),
             slots_pin=self._datapath.generation.pin_name("gale_slots"),
+            decisions=self._group.decisions() if self._group else self._state.decisions,
         )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from galelb.control.sources import HealthSources
     from galelb.datapath.deployment import Deployment
     from galelb.datapath.programs import KernelDataPath
+    from galelb.group.membership import Membership
     from galelb.model import Interface
     from galelb.plugins import Plugins
 
@@ -46,6 +47,7 @@ def running_view(
     chronicle: Chronicle,
     lag: LoopLag,
     adopted: bool,
+    membership: Membership | None,
 ) -> RunningView:
     """Return what the API sees; logs what forwarders note of their capacity and the like."""
     for note in controller.served.notes():
@@ -62,6 +64,7 @@ def running_view(
         work=Work(chronicle=chronicle, lag=lag, report_times=desk.report_times),
         source_notes=sources.notes,
         adopted=adopted,
+        membership=membership,
     )
 
 

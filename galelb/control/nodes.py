@@ -11,12 +11,14 @@ import attrs
 import structlog
 import trio
 
+from galelb.control.settings import health_settings
 from galelb.errors import GaleError
 from galelb.health.weights import FULL
 from galelb.metrics import Histogram
 from galelb.model import HealthReport, HealthStatus, IPAddress, Node, NodeRecord, NodeState
 
 if TYPE_CHECKING:
+    from galelb.config import BalancerConfig
     from galelb.health import NodeHealth
     from galelb.plugins import Plugins
 
@@ -58,6 +60,20 @@ class NodeDesk:
     def add_static(self, node: Node) -> None:
         """Add a configured node."""
         self.health.add_static(node, trio.current_time())
+        self.settle()
+
+    def use_config(self, old: BalancerConfig, new: BalancerConfig) -> None:
+        """Add static nodes that are new, forget those that are gone, take over settings."""
+        now = trio.current_time()
+        self.health.reconfigure(health_settings(new), now)
+        kept = {section.ip for section in new.nodes}
+        for section in old.nodes:
+            if section.ip not in kept:
+                self.health.remove(section.ip, now)
+        for section in new.nodes:
+            node = section.node()
+            self.add_static(node)
+            self._on_join(node)  # its link-layer address may be another one
         self.settle()
 
     def report(self, report: HealthReport) -> NodeRecord:

@@ -12,7 +12,7 @@ from galelb.tables.keeper import TableSettings
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
 
-__all__ = ["health_settings", "table_settings"]
+__all__ = ["health_settings", "in_group", "table_settings"]
 
 
 def health_settings(config: BalancerConfig) -> HealthSettings:
@@ -26,6 +26,11 @@ def health_settings(config: BalancerConfig) -> HealthSettings:
         slow_start=section.slow_start,
         load_weight=section.load_weight,
     )
+
+
+def in_group(config: BalancerConfig) -> bool:
+    """Whether others are told anything: peers by a transport, or the network by an announcer."""
+    return config.load_balancer_quorum.transport is not None or config.announce.plugin is not None
 
 
 def table_settings(config: BalancerConfig) -> TableSettings:

@@ -23,6 +23,7 @@ _KINDS = {
     "flow_seed": int,
     "slots_pin": str,
     "flow_maps": list,
+    "decisions": dict,
 }
 
 
@@ -56,6 +57,8 @@ class SavedState:
     """The gale_slots that `tables` speaks of."""
     flow_maps: list[dict[str, Any]] = attrs.Factory(list)
     """The maps that flows may be in, the newest first (galelb/datapath/flow_maps.py)."""
+    decisions: dict[str, str] = attrs.Factory(dict)
+    """What operators decided of nodes anywhere in the group (galelb/group/decisions.py)."""
     adopted: bool = False
     """Whether this state was read from disk, so that pins may hold flows."""
 

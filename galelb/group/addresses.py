@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -66,6 +66,9 @@ class Addresses:
     shares: Callable[[], Mapping[str, FlowShare]]
     plan: Callable[[], None]
     """Called when the forwarders need another plan."""
+    lone: bool
+    """Without peers nothing moves: there is no lease, and VIPs are put there by the operator."""
+    in_thread: Callable[[Callable[[], None]], Awaitable[None]] = trio.to_thread.run_sync
     holdings: Holdings = attrs.Factory(Holdings)
     _held: frozenset[Held] = frozenset()
     _joining: bool = True
@@ -79,7 +82,8 @@ class Addresses:
         task_status.started()
         while True:
             self.update()
-            await self._permit()
+            if not self.lone:
+                await self._permit()
             await trio.sleep(HEARTBEAT_S)
 
     def update(self) -> None:
@@ -147,14 +151,14 @@ class Addresses:
 
     def _wanted(self) -> set[Held]:
         private = self.config.private_interface.net_interface_private
-        sources = self.holdings.own | self.holdings.inherited
+        sources = set() if self.lone else self.holdings.own | self.holdings.inherited
         wanted = {
             Held(address=address, interface=private, kind=HeldKind.SOURCE) for address in sources
         }
         return wanted | set(self._wanted_vips())
 
     def _wanted_vips(self) -> Iterable[Held]:
-        if self.announcer is None:
+        if self.announcer is None or self.lone:
             return ()
         if not self.announcer.every_balancer:
             public = self.config.public_interface.net_interface_public
@@ -168,7 +172,13 @@ class Addresses:
         ]
 
     def _announce(self) -> None:
-        if self.announcer is not None:
+        if self.announcer is None:
+            return
+        if self.lone:
+            public = self.config.public_interface.net_interface_public
+            own = self.served().keys() & self.permanent
+            self.announcer.announce([] if self._stopping else [_vip(vip, public) for vip in own])
+        else:
             self.announcer.announce([one for one in self._held if one.kind is HeldKind.VIP])
 
     async def _permit(self) -> None:
@@ -176,8 +186,7 @@ class Addresses:
         whole = self.copies.complete
         for name, share in self.shares().items():
             try:
-                permit = partial(share.permit, seconds, whole=whole)
-                await trio.to_thread.run_sync(permit)
+                await self.in_thread(partial(share.permit, seconds, whole=whole))
             except GaleError as error:
                 log.error("flows_not_permitted", forwarder=name, reason=str(error))  # noqa: TRY400
 

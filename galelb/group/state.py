@@ -264,13 +264,11 @@ class GroupState:
         )
 
     def clashes(self) -> dict[str, str]:
-        """Return our translation addresses that a live peer has too, with its name."""
-        return {
-            address: known.peer.name
-            for known in self.counted()
-            for address in known.sources
-            if address in self._sources
-        }
+        """Return our translation addresses that live peers have too, with the first by name."""
+        found: dict[str, str] = {}
+        for name in sorted((known.peer.name for known in self.counted()), reverse=True):
+            found |= dict.fromkeys(self._sources.keys() & self.peers[name].sources.keys(), name)
+        return found
 
     def next_wake(self, now: float) -> float:
         """Return when something may hold that does not now, though nothing is heard."""

@@ -25,6 +25,7 @@ __all__ = [
     "explained",
     "interface",
     "interfaces",
+    "lasting_addresses",
     "neighbour",
     "neighbours",
     "probe",
@@ -68,6 +69,17 @@ def explained(
         reason = os.strerror(code) if code else str(error)
         hint = hints.get(code) or _HINTS.get(code)
         raise NetlinkError(f"{what}: {reason}" + (f"; {hint}" if hint else "")) from error
+
+
+def lasting_addresses(ipr: IPRoute, least_s: int) -> frozenset[IPAddress]:
+    """Return the addresses of all interfaces that stay for longer than `least_s` seconds."""
+    with explained("list addresses"):
+        found = list(ipr.get_addr())
+    return frozenset(
+        ip_address(message.get("local") or message.get("address"))
+        for message in found
+        if message.get("cacheinfo")["ifa_valid"] > least_s
+    )
 
 
 def interfaces(ipr: IPRoute) -> dict[str, Interface]:

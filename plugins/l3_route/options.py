@@ -55,10 +55,15 @@ class L3RouteOptions(Options):
 
     encap: Literal["ipip", "gue", "none"] = Field(
         default="ipip",
+        json_schema_extra={"shared": True},
         description="ipip: in an IP packet to the node; gue: in UDP (Generic UDP Encapsulation,"
         " variant 1); none: as they are, to nodes on a network of the balancer's own",
     )
-    gue_port: Port = Field(default=6080, description="UDP port of the nodes for gue")
+    gue_port: Port = Field(
+        default=6080,
+        json_schema_extra={"shared": True},
+        description="UDP port of the nodes for gue",
+    )
     outer_source: Annotated[tuple[_Prefix, ...], AfterValidator(_one_of_each_family)] = Field(
         default=(),
         description="networks, at most one of each family, that outer packets come from, another"
