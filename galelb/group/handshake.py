@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from galelb.errors import LocalProtocolError
 from galelb.group.keys import KeyRing, Nonces
-from galelb.group.reader import Reader, Unreadable
+from galelb.group.reader import MAX_NAME, Reader, Unreadable
 
 __all__ = [
     "CHALLENGE_BYTES",
@@ -34,8 +34,6 @@ __all__ = [
 EPOCH_BYTES = 16
 CHALLENGE_BYTES = 32
 PROOF_BYTES = 32
-MAX_NAME = 63
-"""Bytes of a balancer's name, in UTF-8."""
 LENGTH_BYTES = 4
 """What a frame begins with: how many bytes follow."""
 FRAME_OVERHEAD = 16

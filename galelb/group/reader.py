@@ -8,7 +8,10 @@ from typing import Any
 
 from galelb.errors import RemoteProtocolError
 
-__all__ = ["Reader", "Unreadable"]
+__all__ = ["MAX_NAME", "Reader", "Unreadable"]
+
+MAX_NAME = 63
+"""Bytes of a balancer's name, in UTF-8."""
 
 
 class Unreadable(RemoteProtocolError):  # noqa: N818 - says what the bytes are

@@ -1,2 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SWIM membership and records between balancers: the protocol, without sockets and clocks yet."""
+"""sync_gossip: balancers tell each other who lives and what they know, without a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galelb.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from galelb.transport import SyncTransport
+
+
+@hookimpl
+def galelb_register_sync_transports() -> list[type[SyncTransport]]:
+    """Register the transport."""
+    from galelb_plugins.sync_gossip.plugin import SyncGossip
+
+    return [SyncGossip]

@@ -11,6 +11,7 @@ from galelb_plugins.sync_gossip.dissemination import Queue
 from galelb_plugins.sync_gossip.members import Members
 from galelb_plugins.sync_gossip.messages import (
     Claim,
+    Forgotten,
     Gossip,
     MemberChanged,
     News,
@@ -47,7 +48,7 @@ class Knowledge:
         self.members = Members(settings.members, rng)
         self.records = Records(own.name, settings.members + 1, settings.records)
         self.suspicions = Suspicions()
-        self._settings = settings
+        self.settings = settings
         self._queue = queue
         self._health = health
         self._outputs = outputs
@@ -93,9 +94,8 @@ class Knowledge:
             self.suspicions.drop(name)
             if claim is not None:
                 self._merge(now, attrs.evolve(claim, state=State.DEAD, by=""))
-        for name in self.members.forgettable(now - self._settings.forget_s):
-            self.members.forget(name)
-            self.records.forget(name)
+        for name in self.members.forgettable(now - self.settings.forget_s):
+            self._forget(name)
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do about a suspicion."""
@@ -119,8 +119,9 @@ class Knowledge:
             self._queue.add(claim)
 
     def _adopt(self, now: float, claim: Claim, known: Claim | None) -> None:
-        if not self.members.put(claim, now):
+        if not self._make_room(claim.name):
             return
+        self.members.put(claim, now)
         self._queue.add(claim)
         if claim.state is State.SUSPECT:
             self._start_suspicion(now, claim)
@@ -133,9 +134,22 @@ class Knowledge:
             )
             self._outputs.append(change)
 
+    def _make_room(self, name: str) -> bool:
+        if not self.members.has_room(name):
+            gone = self.members.longest_gone()
+            if gone is None:
+                return False
+            self._forget(gone)
+        return True
+
+    def _forget(self, name: str) -> None:
+        self.members.forget(name)
+        self.records.forget(name)
+        self._outputs.append(Forgotten(name))
+
     def _start_suspicion(self, now: float, claim: Claim) -> None:
         size = len(self.members.live()) + 1
-        times = timing(self._settings, size)
+        times = timing(self.settings, size)
         self.suspicions.start(
             claim.name,
             claim.by,
@@ -143,7 +157,7 @@ class Knowledge:
             least_s=times.suspicion_least_s,
             most_s=times.suspicion_most_s,
             # Neither the suspect nor its accuser can confirm.
-            wanted=min(self._settings.confirmations, size - 2),
+            wanted=min(self.settings.confirmations, size - 2),
         )
         self.members.probe_next(claim.name)
 

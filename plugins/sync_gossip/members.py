@@ -43,13 +43,21 @@ class Members:
         member = self._members.get(name)
         return member.claim if member else None
 
-    def put(self, claim: Claim, now: float) -> bool:
-        """Let a claim hold; return False if there is no room for another member."""
-        if claim.name not in self._members and not self._make_room():
-            return False
+    def put(self, claim: Claim, now: float) -> None:
+        """Let a claim hold; there must be room."""
+        assert self.has_room(claim.name)
         self._members[claim.name] = _Member(claim, now)
         self._changed()
-        return True
+
+    def has_room(self, name: str) -> bool:
+        """Return whether a claim on that member can be kept."""
+        return name in self._members or len(self._members) < self._limit
+
+    def longest_gone(self) -> str | None:
+        """Return who makes room for another: the one that is gone for longest, None if all live."""
+        gone = (one for one in self._members.values() if one.claim.state not in _LIVE)
+        first = min(gone, key=lambda one: one.since, default=None)
+        return first.claim.name if first else None
 
     def live(self) -> list[Claim]:
         """Return the others that are alive or suspect."""
@@ -93,15 +101,6 @@ class Members:
         """Know nothing more of a member."""
         del self._members[name]
         self._changed()
-
-    def _make_room(self) -> bool:
-        if len(self._members) < self._limit:
-            return True
-        gone = [one for one in self._members.values() if one.claim.state not in _LIVE]
-        if not gone:
-            return False
-        self.forget(min(gone, key=lambda one: one.since).claim.name)
-        return True
 
     def _changed(self) -> None:
         self._live = [claim for claim in self if claim.state in _LIVE]

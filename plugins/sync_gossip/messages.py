@@ -14,6 +14,7 @@ __all__ = [
     "Address",
     "Claim",
     "Exchange",
+    "Forgotten",
     "Gossip",
     "Left",
     "MemberChanged",
@@ -167,8 +168,15 @@ class RecordChanged:
 
 
 @attrs.frozen
+class Forgotten:
+    """Nothing is known any more of a member that was dead or had left, nor of its records."""
+
+    name: str
+
+
+@attrs.frozen
 class Left:
     """The group knows that this member leaves: it may stop."""
 
 
-Output = Send | Exchange | MemberChanged | RecordChanged | Left
+Output = Send | Exchange | MemberChanged | RecordChanged | Forgotten | Left

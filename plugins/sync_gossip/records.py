@@ -14,7 +14,11 @@ __all__ = ["Records"]
 
 
 class Records:
-    """What every origin has said, at most `limit` records of each of at most `origins`."""
+    """What every origin has said, at most `limit` records of each of at most `origins`.
+
+    Where there is no more room the record that was deleted first is forgotten. Should somebody who
+    missed the deletion still tell of it, its origin deletes it again.
+    """
 
     def __init__(self, own: str, origins: int, limit: int) -> None:
         self._own = own
@@ -40,12 +44,10 @@ class Records:
             text = f"record {key!r}: keys have 1 to {MAX_KEY} bytes, values up to {MAX_VALUE}"
             raise LocalProtocolError(text)
         before = self.get(self._own, key)
-        if before is None and (value is None or len(self._records[self._own]) >= self._limit):
-            if value is None:
-                return None
-            raise LocalProtocolError(f"record {key!r}: there are {self._limit} records already")
-        if before is not None and before.value == value:
+        if value is None if before is None else before.value == value:
             return None
+        if not self._make_room(self._own, key):
+            raise LocalProtocolError(f"record {key!r}: there are {self._limit} records already")
         return self._store(Record(self._own, key, before.version + 1 if before else 1, value))
 
     def merge(self, record: Record) -> Record | None:
@@ -57,7 +59,9 @@ class Records:
         known = self.get(record.origin, record.key)
         if known is not None and record.rank <= known.rank:
             return None
-        if not self._has_room(record):
+        if known is None and record.value is None and self._needs_no_deletion(record.origin):
+            return None
+        if not self._make_room(record.origin, record.key):
             return None
         if record.origin == self._own:
             value = known.value if known else None
@@ -68,12 +72,31 @@ class Records:
         """Drop what a member has said that is itself forgotten."""
         self._records.pop(origin, None)
 
-    def _has_room(self, record: Record) -> bool:
-        records = self._records.get(record.origin)
+    def of(self, origin: str) -> list[Record]:
+        """Return the records of one origin, without deleted ones."""
+        return [one for one in self._records.get(origin, {}).values() if one.value is not None]
+
+    def _needs_no_deletion(self, origin: str) -> bool:
+        """Whether it is pointless to note that a record is deleted which is not known.
+
+        It would take the place of another deleted one, and that would come back in its turn.
+        """
+        return origin == self._own or len(self._records.get(origin, ())) >= self._limit
+
+    def _make_room(self, origin: str, key: str) -> bool:
+        records = self._records.get(origin)
         if records is None:
             return len(self._records) < self._origins
-        return record.key in records or len(records) < self._limit
+        if key in records or len(records) < self._limit:
+            return True
+        deleted = next((one.key for one in records.values() if one.value is None), None)
+        if deleted is None:
+            return False
+        del records[deleted]
+        return True
 
     def _store(self, record: Record) -> Record:
-        self._records.setdefault(record.origin, {})[record.key] = record
+        records = self._records.setdefault(record.origin, {})
+        records.pop(record.key, None)  # the order is that of changes
+        records[record.key] = record
         return record

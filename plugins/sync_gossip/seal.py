@@ -90,7 +90,7 @@ class Seal:
     def open(self, data: bytes) -> tuple[str, Message] | None:
         """Return who says what in a datagram, None if it was dropped and counted."""
         try:
-            return self._open(data)
+            return self.read(data)
         except Unreadable as error:
             self.drops[error.reason] += 1
             return None
@@ -103,7 +103,12 @@ class Seal:
         unproved, self._unproved = self._unproved, set()
         return unproved
 
-    def _open(self, data: bytes) -> tuple[str, Message]:
+    def read(self, data: bytes) -> tuple[str, Message]:
+        """Return who says what in a datagram; `open` without the counting.
+
+        Raises:
+            Unreadable: it is not taken; `reason` says why.
+        """
         if len(data) > MAX_DATAGRAM:
             raise Unreadable("oversized")
         reader = Reader(data)

@@ -120,6 +120,10 @@ class Swim:
         self._challenged[name] = now
         self._exchange([claim])
 
+    def retime(self, settings: Settings) -> None:
+        """Go by other times from the next probe on; sizes stay as they are."""
+        self._settings = self._known.settings = settings
+
     def take(self) -> list[Output]:
         """Return what is to be done, in this order, and forget it."""
         outputs = self._outputs[:]
@@ -149,6 +153,15 @@ class Swim:
     def records(self) -> Iterator[Record]:
         """Yield all records, deleted ones too."""
         return iter(self._known.records)
+
+    def records_of(self, name: str) -> list[Record]:
+        """Return the records of one member, without deleted ones."""
+        return self._known.records.of(name)
+
+    def unmet(self) -> list[Address]:
+        """Return the seeds where nobody was ever met."""
+        met = {claim.address for claim in self._known.members}
+        return [seed for seed in self._seeds if seed not in met]
 
     @property
     def health(self) -> int:
@@ -297,10 +310,8 @@ class Swim:
 
     def _reconnect(self) -> None:
         """Ask one of those that are dead to us or have not been met: a cut may have healed."""
-        claims = list(self._known.members)
-        met = {claim.address for claim in claims}
-        missing = {seed for seed in self._seeds if seed not in met}
-        missing |= {claim.address for claim in claims if claim.state is State.DEAD}
+        missing = {claim.address for claim in self._known.members if claim.state is State.DEAD}
+        missing.update(self.unmet())
         if missing:
             address = self._rng.choice(sorted(missing, key=str))
             self._outputs.append(Exchange(address, self._snapshot(True)))

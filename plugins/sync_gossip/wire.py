@@ -25,8 +25,7 @@ from galelb_plugins.sync_gossip.messages import (
     State,
 )
 
-from galelb.group.handshake import MAX_NAME
-from galelb.group.reader import Reader, Unreadable
+from galelb.group.reader import MAX_NAME, Reader, Unreadable
 
 __all__ = [
     "MAX_DATAGRAM",
