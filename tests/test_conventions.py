@@ -23,6 +23,7 @@ SANS_IO = {
     "galelb.control.identity",
     "galelb.control.planning",
     "galelb.group.decisions",
+    "galelb.group.joining",
     "galelb.group.ownership",
     "galelb.group.peers",
     "galelb.group.quorum",

@@ -15,6 +15,7 @@ from galelb.announcer import Announcer, Held, HeldKind
 from galelb.config import BalancerConfig
 from galelb.errors import GaleError
 from galelb.flowshare import FlowShare, SourceAddress
+from galelb.group.joining import Joining
 from galelb.group.quorum import Standing
 from galelb.group.state import GroupState, Holdings
 from galelb.group.words import SourceWord
@@ -27,8 +28,6 @@ log = structlog.get_logger("galelb.addresses")
 HEARTBEAT_S = 1.0
 LEASE_S = 3.0
 """Without a heartbeat for this long programs make no new flows: the addresses may have an heir."""
-_MEETING_S = 3.0
-"""How long who joins waits to meet all configured balancers before it takes addresses."""
 _LOOPBACK = "lo"
 
 
@@ -71,8 +70,7 @@ class Addresses:
     in_thread: Callable[[Callable[[], None]], Awaitable[None]] = trio.to_thread.run_sync
     holdings: Holdings = attrs.Factory(Holdings)
     _held: frozenset[Held] = frozenset()
-    _joining: bool = True
-    _joining_since: float = attrs.Factory(trio.current_time)
+    _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
     _stopping: bool = False
     _foreign: tuple[SourceAddress, ...] = ()
     _roomy: frozenset[int] = frozenset()
@@ -119,17 +117,11 @@ class Addresses:
     # inside
 
     def _get_ready(self, now: float) -> None:
-        if self.state.standing is not Standing.QUORATE:
-            if not self._joining:
-                self._joining = True
-            self._joining_since = now
-        elif self._joining and self.copies.complete and self._met(now):
-            self._joining = False
-        self.state.say(now, ready=not self._joining and not self._stopping)
-
-    def _met(self, now: float) -> bool:
         everyone = len(self.state.counted()) + 1 >= self.state.size
-        return everyone or now >= self._joining_since + _MEETING_S
+        ready = self._joining.ready(
+            self.state.standing, now, complete=self.copies.complete, everyone=everyone
+        )
+        self.state.say(now, ready=ready and not self._stopping)
 
     def _sources(self) -> list[SourceWord]:
         return [
