@@ -63,6 +63,7 @@ class Reason(enum.IntEnum):
     MALFORMED = 18, "hostile or broken", "claims lengths that the packet does not have"
     ICMP_UNKNOWN = 19, "expected", "an ICMP error to a VIP about no flow of ours"
     INTERNAL = 20, "bug", "a helper failed that cannot fail"
+    NO_LEASE = 21, "transient", "the group permits this balancer no new flows now"
 
 
 class Family(enum.IntEnum):

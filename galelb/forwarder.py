@@ -159,6 +159,10 @@ class Forwarder(abc.ABC):
     helper_programs: ClassVar[tuple[str, ...]] = ()
     """C functions to load beside the entry programs, for `DataPath.run_program`."""
 
+    shared: bool = False
+    """Set by the core before the first plan in a group: until `FlowShare.permit` has been called no
+    plan permits new flows. What an earlier run was permitted holds until it ends by itself."""
+
     def __init__(self, options: Any) -> None:
         self.options = options
 
@@ -254,14 +258,15 @@ class Forwarder(abc.ABC):
         del services, host
         return ""
 
-    def former_flows(self, former: DataPath, view: ForwardingView) -> FlowShare | None:
+    def former_flows(self, former: DataPath, layout: str, view: ForwardingView) -> FlowShare | None:
         """Return how to read the flows that a former generation left, to be brought over.
 
-        `former.maps` has its `flow_maps` only, `former.run_program` runs the programs of now;
-        services and nodes kept their numbers. None = they cannot be read, which is said loudly.
-        The core calls `permit`, `changes` and `everything`; `flow_share` accepts the batches.
+        `former` has the `flow_maps` of then; its other maps and its programs are those of now.
+        `layout` is what `flow_layout` said then; services and nodes kept their numbers. None =
+        they cannot be read, which is said loudly. The core calls `permit`, `changes` and
+        `everything`; what `flow_share` returns accepts the batches.
         """
-        del former, view
+        del former, layout, view
         return None
 
     def flows(

@@ -14,8 +14,10 @@ from galelb.packing import address_from_words, address_words, network_port
 
 __all__ = [
     "CLIENT_SOURCE",
+    "FOR_EVER",
     "NO_SLICE",
     "POOL",
+    "lease_to_leaf",
     "pool_to_leaf",
     "slice_from_leaf",
     "slice_info",
@@ -100,10 +102,22 @@ NO_SLICE: dict[str, Any] = {
 """A `struct l4_nat_slice_info` of an id that no slice has."""
 
 
-def pool_to_leaf(flags: int, pool4: Sequence[int], pool6: Sequence[int]) -> dict[str, Any]:
+FOR_EVER = (1 << 64) - 1
+"""Until when new flows are permitted, where nothing limits that."""
+_NO_ADOPT = 1
+
+
+def lease_to_leaf(until: int, *, adopt: bool) -> dict[str, int]:
+    """Return a `struct l4_nat_lease`: until when flows may be made, in monotonic nanoseconds.
+
+    `adopt`: whether a TCP packet that is no SYN may make one.
+    """
+    return {"until": until, "flags": 0 if adopt else _NO_ADOPT}
+
+
+def pool_to_leaf(pool4: Sequence[int], pool6: Sequence[int]) -> dict[str, Any]:
     """Return a `struct l4_nat_settings`: the source indices that new flows may use."""
     return {
-        "flags": flags,
         "count4": len(pool4),
         "count6": len(pool6),
         "sources4": bytes(pool4).ljust(POOL, b"\0"),

@@ -74,17 +74,21 @@ static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target
 	return 0;
 }
 
-/* Whether this packet may begin a flow. */
-static __always_inline int l4_nat_may_create(struct gale_packet *p)
+/* Why this packet may not begin a flow; 0 = it may. Asked of no packet that has one. */
+static __always_inline int l4_nat_forbidden(struct gale_packet *p)
 {
-	struct l4_nat_settings *settings = l4_nat_setting();
+	struct l4_nat_lease *lease = l4_nat_lease_get();
 
-	if (p->protocol != GALE_IP_TCP)
-		return 1;
-	if (p->tcp_flags & GALE_TCP_RST)
-		return 0;
-	return p->tcp_flags & GALE_TCP_SYN ||
-	       (settings && !(settings->flags & L4_NAT_SETTING_NO_ADOPT));
+	if (!lease)
+		return GALE_REASON_INTERNAL;
+	if (p->protocol == GALE_IP_TCP &&
+	    (p->tcp_flags & GALE_TCP_RST ||
+	     (!(p->tcp_flags & GALE_TCP_SYN) && lease->flags & L4_NAT_LEASE_NO_ADOPT)))
+		return GALE_REASON_NO_FLOW;
+	/* the clock costs as much as all the rest: a lone balancer has no need of it */
+	if (lease->until != L4_NAT_FOR_EVER && bpf_ktime_get_ns() >= lease->until)
+		return GALE_REASON_NO_LEASE;
+	return 0;
 }
 
 /* Find or make the flow; `stale` is a word that was judged finished, or 0. 0 or a reason. */
@@ -92,10 +96,10 @@ static __always_inline int l4_nat_create(struct gale_packet *p, struct gale_targ
 					 struct l4_nat_key *k, u64 stale, u64 *word)
 {
 	u64 *lock, *entry;
-	int reason = 0;
+	int reason = l4_nat_forbidden(p);
 
-	if (!l4_nat_may_create(p))
-		return GALE_REASON_NO_FLOW;
+	if (reason)
+		return reason;
 	lock = l4_nat_lock(k->hash);
 	if (!lock)
 		return GALE_REASON_FLOW_BUSY;

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from galelb_plugins.l4_nat.check import capacity_notes, problems
 from galelb_plugins.l4_nat.flows import FlowReader
 from galelb_plugins.l4_nat.layout import macros
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
-from galelb_plugins.l4_nat.release import held_services, release_nodes
+from galelb_plugins.l4_nat.release import held_services
 from galelb_plugins.l4_nat.sweeper import Sweeper
 
 from galelb.component import Component
@@ -25,6 +25,9 @@ from galelb.forwarder import (
     MapContent,
 )
 from galelb.model import Flow, IPAddress, Metric, Service
+
+if TYPE_CHECKING:
+    from galelb_plugins.l4_nat.share import NatShare
 
 __all__ = ["L4Nat"]
 
@@ -47,6 +50,7 @@ class L4Nat(Forwarder):
         super().__init__(options)
         self._planner = Planner(self.options)
         self._sweeper: Sweeper | None = None
+        self._share: NatShare | None = None
 
     @property
     def needs_tc_egress(self) -> bool:
@@ -59,7 +63,14 @@ class L4Nat(Forwarder):
 
     def notes(self, services: Sequence[Service], host: HostView) -> list[str]:
         """Return how many flows a node can hold."""
-        return capacity_notes(self.options, services, host)
+        notes = capacity_notes(self.options, services, host)
+        if self._planner.unhoused:
+            notes.append(
+                f"{self._planner.unhoused} combinations of a node, a port and an address of another"
+                " balancer have no room, and their flows end with that balancer: raise max_slices"
+                f" (now {self.options.max_slices}) in [plugins.l4_nat]"
+            )
+        return notes
 
     def defines(self, services: Sequence[Service], host: HostView) -> Mapping[str, int | str]:
         """Return sizes, timeouts (ticks) and the mode."""
@@ -67,6 +78,7 @@ class L4Nat(Forwarder):
 
     def plan(self, view: ForwardingView, maps: Mapping[str, BpfMap]) -> MapContent:
         """Return slices and source addresses; what the pinned maps hold is kept."""
+        self._planner.leased = self._planner.leased or self.shared
         return self._planner.plan(view, maps)
 
     def unroutable(self, view: ForwardingView) -> Mapping[int, str]:
@@ -77,7 +89,7 @@ class L4Nat(Forwarder):
         self, addresses: Collection[IPAddress], maps: Mapping[str, BpfMap]
     ) -> Collection[IPAddress]:
         """Give up the slices of nodes that no flow uses; a node with flows keeps all of its."""
-        return release_nodes(addresses, maps)
+        return self._planner.release(addresses, maps)
 
     def held_services(self, maps: Mapping[str, BpfMap]) -> Collection[int] | None:
         """Return the ids in the keys of all flows."""
@@ -88,6 +100,14 @@ class L4Nat(Forwarder):
         del host
         self._sweeper = Sweeper(datapath)
         return [self._sweeper]
+
+    def flow_share(self, datapath: DataPath, host: HostView) -> NatShare:
+        """Return how a group shares the flows; from now on it says whether new ones may be made."""
+        from galelb_plugins.l4_nat.share import NatShare  # numpy is for groups only
+
+        self._planner.leased = True
+        self._share = NatShare(self.options, self._planner, datapath, host)
+        return self._share
 
     def flows(
         self, datapath: DataPath, view: ForwardingView, *, limit: int = 1000
@@ -100,6 +120,9 @@ class L4Nat(Forwarder):
         return self._sweeper.flow_count() if self._sweeper is not None else 0
 
     def metrics(self, datapath: DataPath) -> Iterable[Metric]:
-        """Return flows by state, ports in use and sweeps done, as of the last whole sweep."""
+        """Return flows by state, ports in use, sweeps; in a group what became of peers' flows."""
         del datapath
-        return self._sweeper.metrics() if self._sweeper is not None else ()
+        if self._sweeper is not None:
+            yield from self._sweeper.metrics()
+        if self._share is not None:
+            yield from self._share.metrics()

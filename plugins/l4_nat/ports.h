@@ -23,20 +23,25 @@ static __always_inline struct l4_nat_settings *l4_nat_setting(void)
 	return l4_nat_settings.lookup(&zero);
 }
 
-#ifdef L4_NAT_DNAT
-/* With the lock of the forward key held, which holds the service's id: claim the return entry, the client keeps its port. */
-static __always_inline int l4_nat_claim_back(u32 family, struct l4_nat_slice_key *key,
-					     struct l4_nat_key *k, struct l4_nat_new *n)
+static __always_inline struct l4_nat_lease *l4_nat_lease_get(void)
 {
-	struct l4_nat_slice *slice = l4_nat_slices.lookup(key);
+	u32 zero = 0;
+
+	return l4_nat_lease.lookup(&zero);
+}
+
+#ifdef L4_NAT_DNAT
+/*
+ * With the lock of the forward key held, which holds the service's id: claim the return entry of
+ * the slice n->slice. The client keeps its port.
+ */
+static __always_inline int l4_nat_claim_back(u32 family, struct l4_nat_key *k, struct l4_nat_new *n)
+{
 	struct l4_nat_key back = *k;
 	u64 *lock, word;
 
-	if (!slice)
-		return GALE_REASON_TABLE_FULL;
-	n->slice = slice->id;
 	n->port = k->key >> 16;
-	back.key = (back.key & ~0xffffULL) | slice->id;
+	back.key = (back.key & ~0xffffULL) | n->slice;
 	l4_nat_key_rehash(&back, family);
 	lock = l4_nat_lock_of(back.hash);
 	if (!lock)
@@ -56,7 +61,12 @@ static __always_inline int l4_nat_claim_back(u32 family, struct l4_nat_slice_key
 static __always_inline int l4_nat_claim(u32 family, struct l4_nat_slice_key *key,
 					struct l4_nat_key *k, struct l4_nat_new *n)
 {
-	return l4_nat_claim_back(family, key, k, n);
+	struct l4_nat_slice *slice = l4_nat_slices.lookup(key);
+
+	if (!slice)
+		return GALE_REASON_TABLE_FULL;
+	n->slice = slice->id;
+	return l4_nat_claim_back(family, k, n);
 }
 
 /* Make the way back visible: its key is there already. */
@@ -137,6 +147,21 @@ static __always_inline struct l4_nat_source *l4_nat_source(u32 family, u32 pick)
 	return l4_nat_sources.lookup(&index);
 }
 
+/* The forward entry of the flow that holds a slot, its key and its word; NULL = it has none (yet). */
+static __always_inline u64 *l4_nat_holder(u32 family, u64 *slot, struct l4_nat_key *held,
+					  u64 *forward)
+{
+#ifdef GALE_IPV6
+	if (family == GALE_FAMILY_IPV6) {
+		held->lo = L4_NAT_READ(*(slot - 2));
+		held->hi = L4_NAT_READ(*(slot - 3));
+	}
+#endif
+	held->key = L4_NAT_READ(*(slot - 1));
+	l4_nat_key_rehash(held, family);
+	return l4_nat_find(L4_NAT_FORWARD, family, held, forward);
+}
+
 /* The flow that holds a port which nobody else could use: take it over if it has expired. */
 static __always_inline int l4_nat_reclaim(u32 family, struct l4_nat_key *k, struct l4_nat_new *n)
 {
@@ -147,15 +172,7 @@ static __always_inline int l4_nat_reclaim(u32 family, struct l4_nat_key *k, stru
 	if (!slot)
 		return GALE_REASON_TABLE_FULL;
 	back = L4_NAT_READ(*slot);
-#ifdef GALE_IPV6
-	if (family == GALE_FAMILY_IPV6) {
-		held.lo = L4_NAT_READ(*(slot - 2));
-		held.hi = L4_NAT_READ(*(slot - 3));
-	}
-#endif
-	held.key = L4_NAT_READ(*(slot - 1));
-	l4_nat_key_rehash(&held, family);
-	entry = l4_nat_find(L4_NAT_FORWARD, family, &held, &forward);
+	entry = l4_nat_holder(family, slot, &held, &forward);
 	if (!entry || back < L4_NAT_USED || !l4_nat_expired(forward, back, n->now) ||
 	    l4_nat_first(forward) != n->slice || l4_nat_second(forward) != n->stale_port)
 		return GALE_REASON_TABLE_FULL;

@@ -137,6 +137,8 @@ class SlicePlan:
     released: Sequence[SliceKey]
     unwanted: AbstractSet[SliceKey]
     exhausted: Sequence[SliceKey]
+    unhoused: Sequence[SliceKey] = ()
+    """Guests without space."""
 
 
 def plan_slices(
@@ -146,22 +148,33 @@ def plan_slices(
     *,
     reusable: AbstractSet[SliceKey],
     idle: Callable[[Slice], bool],
+    guests: Mapping[SliceKey, WantedSlice] | None = None,
 ) -> SlicePlan:
     """Return the slices of one family.
+
+    `guests` are those of other balancers' addresses, for the flows that these share. They get what
+    is left, and no more than `ROOMY` of the space, and give way to wanted ones as long as they are
+    idle. All slices are of one size, so that balancers with the same settings have the same.
 
     `reusable` are unwanted combinations that may be given up when space is short and `idle`
     says that no flow uses them: those of the last plan, because a packet that was under way
     when a node went may still claim a port in its slice.
     """
-    planner = _Planner(held, shape, idle, _share(len(wanted), shape))
+    others = guests or {}
+    planner = _Planner(held, shape, idle, _share(len(wanted) + len(others), shape))
     new = [key for key, want in wanted.items() if not planner.keep(key, want)]
-    candidates = [key for key in held if key not in wanted and key in reusable]
+    late = [key for key, want in others.items() if not planner.keep(key, want)]
+    spare = [key for key in held if key not in wanted and key not in others and key in reusable]
+    candidates = [*spare, *(key for key in held if key in others)]
     exhausted = [key for key in new if not planner.allocate(key, wanted[key], candidates)]
     return SlicePlan(
         slices=planner.slices,
         released=planner.released,
-        unwanted=frozenset(planner.slices) - frozenset(wanted),
+        unwanted=frozenset(planner.slices) - frozenset(wanted) - frozenset(others),
         exhausted=exhausted,
+        unhoused=[
+            key for key in late if planner.crowded or not planner.allocate(key, others[key], spare)
+        ],
     )
 
 
@@ -190,6 +203,11 @@ class _Planner:
         used = {part.id for part in self.slices.values()}
         ids = range(shape.first_id, shape.first_id + shape.ids)
         self._ids = [number for number in reversed(ids) if number not in used]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much space is taken that guests get none."""
+        return len(self._taken) + self._share > self._shape.slices * self._shape.parts * ROOMY
 
     def keep(self, key: SliceKey, want: WantedSlice) -> bool:
         """Keep a held slice where it is; its ports change only while no flow uses it."""

@@ -32,7 +32,8 @@
 #define L4_NAT_RECENT_BITS	12
 #define L4_NAT_SOURCES		256
 #define L4_NAT_POOL		64	/* source addresses in use per family */
-#define L4_NAT_SETTING_NO_ADOPT	1	/* the copy from peers is incomplete: no flow without SYN */
+#define L4_NAT_FOR_EVER		(~0ULL)
+#define L4_NAT_LEASE_NO_ADOPT	1	/* the copy from peers is incomplete: no flow without SYN */
 #define L4_NAT_NO_PORT(port)	0
 
 #ifndef L4_NAT_RESERVED_PORT
@@ -102,11 +103,20 @@ struct l4_nat_source {
 
 /* One element. sources4 / sources6: indices in l4_nat_sources that new flows may use. */
 struct l4_nat_settings {
-	u32 flags;		/* L4_NAT_SETTING_* */
 	u16 count4;
 	u16 count6;
 	u8 sources4[L4_NAT_POOL];
 	u8 sources6[L4_NAT_POOL];
+};
+
+/*
+ * One element: until when flows may be made, in nanoseconds of CLOCK_MONOTONIC. That of a group must
+ * be renewed; a map that nobody has written yet permits none. It is apart from the settings, which
+ * others write.
+ */
+struct l4_nat_lease {
+	u64 until;		/* L4_NAT_FOR_EVER = no limit */
+	u64 flags;		/* L4_NAT_LEASE_* */
 };
 
 /* forward flows: read only for user space */
@@ -125,6 +135,8 @@ GALE_MAP("array", u32, u64, l4_nat_cursors, L4_NAT_MAX_SLICES, 0)
 GALE_MAP("array", u32, struct l4_nat_source, l4_nat_sources, L4_NAT_SOURCES, 0)
 /* written by the plugin */
 GALE_MAP("array", u32, struct l4_nat_settings, l4_nat_settings, 1, 0)
+/* written by the plugin: by its planner, in a group by what shares flows */
+GALE_MAP("array", u32, struct l4_nat_lease, l4_nat_lease, 1, 0)
 #ifdef GALE_IPV6
 /* forward flows of IPv6: read only for user space */
 GALE_MAP("array", u32, struct l4_nat_bucket6, l4_nat_flows6, L4_NAT_BUCKETS6, BPF_F_MMAPABLE)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_address
 
+import numpy as np
 import pytest
 from galelb_plugins.l4_nat.entries import EntryTable
+from galelb_plugins.l4_nat.importer import FLOW_TYPE, Importer
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
 from galelb_plugins.l4_nat.sweep import What, current_tick, sweep
@@ -220,18 +222,14 @@ def test_the_sweep_removes_expired_flows_and_frees_their_ports(make) -> None:
     assert 1 == used(runner)
 
 
-def flow_record(runner: PacketRunner, port: int, source_port: int, slice_id: int) -> bytes:
-    client = ip_address(CLIENT).packed.ljust(16, b"\0")
-    head = struct.pack("=16sIHHH", client, slice_id, port, source_port, 1)
-    return head + struct.pack("=BBBBHH14x", 4, 0x09, 0x09, 0, 3, 4)
+def flow_record(port: int, source_port: int, slice_id: int) -> tuple[object, ...]:
+    client = struct.unpack("4I", ip_address(CLIENT).packed.ljust(16, b"\0"))
+    return client, slice_id, port, source_port, 1, 4, 0x09, 0x09, 0, 3, 4, 0, 0
 
 
-def load(runner: PacketRunner, flows: Sequence[bytes]) -> list[int]:
+def load(runner: PacketRunner, flows: Sequence[tuple[object, ...]]) -> list[int]:
     """Import flows; returns their results."""
-    data = struct.pack("=4I", len(flows), 0, 0, 0) + b"".join(flows)
-    verdict, answer = runner.run_program("l4_nat_import", data, repeat=len(flows))
-    assert 0 == verdict
-    return [answer[16 + 48 * n + 29] for n in range(len(flows))]
+    return Importer(runner).take_in(np.array(flows, FLOW_TYPE)).tolist()
 
 
 def test_imported_flows_go_on_where_they_were(make) -> None:
@@ -245,14 +243,14 @@ def test_imported_flows_go_on_where_they_were(make) -> None:
     results = load(
         runner,
         [
-            flow_record(runner, 40000, 5000, slice_id),
-            flow_record(runner, 40000, 5001, slice_id),
-            flow_record(runner, 40001, 5000, slice_id),
+            flow_record(40000, 5000, slice_id),
+            flow_record(40000, 5001, slice_id),
+            flow_record(40001, 5000, slice_id),
         ],
     )
     talk, outcome = begin(runner, 40000, flags="A")
 
-    assert [0, 255, Reason.TABLE_FULL] == results
+    assert [0, Reason.TABLE_FULL, Reason.TABLE_FULL] == results
     assert (2, 5000) == (outcome.node, talk.source_port)
     assert Reason.RETURNED == runner.run(talk.from_node(flags="A"), PRIVATE).reason
     assert 1 == used(runner)

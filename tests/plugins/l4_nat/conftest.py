@@ -15,7 +15,9 @@ from galelb_plugins.l4_nat.entries import EntryTable
 from galelb_plugins.l4_nat.layout import layout
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
+from galelb_plugins.l4_nat.share import NatShare
 
+from galelb.flowshare import Accepted
 from galelb.forwarder import ForwardingView, HostView, PlannedNode
 from galelb.model import Interface, Protocol, Service
 from galelb.testing.cases import Play
@@ -86,7 +88,7 @@ class Machine:
         sizes = layout(options, services, host)
         made = {
             name: FakeMap(f"l4_nat_{name}")
-            for name in ("slices", "slice_ids", "sources", "settings")
+            for name in ("slices", "slice_ids", "sources", "settings", "lease")
         }
         for version, size in ((4, 16), (6, 32)):
             slots = options.max_slices * sizes.shapes[version].stride
@@ -213,3 +215,71 @@ class Audit:
 @pytest.fixture
 def audit() -> type[Audit]:
     return Audit
+
+
+class Balancer:
+    """One of a group: its programs, and what shares their flows."""
+
+    def __init__(self, runner: PacketRunner) -> None:
+        self.runner = runner
+        self.share: NatShare = runner.forwarder.flow_share(runner, runner.world.host)
+        self.share.permit(None, whole=True)
+
+    def meet(self, *others: Balancer) -> None:
+        """Have room for the flows of others."""
+        self.share.make_room([one for other in others for one in other.share.own()])
+        self.runner.replan()
+
+    def tell(self, *others: Balancer) -> list[Accepted]:
+        """Tell others what is new here; returns what they made of it."""
+        batches = self.share.changes()
+        return [other.share.accept(batch) for other in others for batch in batches]
+
+    def service(self, kind: str) -> Service:
+        return next(one for one in self.runner.services.values() if one.name == kind)
+
+    def play(self, kind: str) -> Play:
+        full_nat = self.runner.forwarder.options.mode == "full_nat"
+        return Play.start(self.runner, self.service(kind), full_nat=full_nat)
+
+    def take_over(self, play: Play) -> Play:
+        """Return the same conversation with its packets coming here."""
+        return Play(self.runner, play.talk)
+
+    def flow(self, play: Play):
+        """Return the flow of a conversation as `galelb flows` shows it, or None."""
+        wanted = (ip_address(play.talk.client), play.talk.client_port, play.talk.service.name)
+        view = self.runner.view()
+        for one in self.runner.forwarder.flows(self.runner, view, limit=1 << 20):
+            if (one.client, one.client_port, one.service) == wanted:
+                return one
+        return None
+
+
+def added(results: Sequence[Accepted]) -> Accepted:
+    """Return the sums of what became of batches."""
+    names = [field.name for field in attrs.fields(Accepted)]
+    return Accepted(**{name: sum(getattr(one, name) for one in results) for name in names})
+
+
+def own_addresses(number: int) -> tuple[Any, ...]:
+    return ip_address(f"10.0.0.{200 + number}"), ip_address(f"fd00::{200 + number}")
+
+
+@pytest.fixture
+def group(runners: NatRunners) -> Callable[..., list[Balancer]]:
+    """Make balancers with an address each, which have told each other all that is there."""
+
+    def make(mode: str = "full_nat", context: str = "xdp", *, count: int = 2, **more: Any):
+        options = {"max_flows": 4096, "max_slices": 64} | more
+        made = []
+        for number in range(1, count + 1):
+            own = {"source_addresses": own_addresses(number)} if mode == "full_nat" else {}
+            runner = runners.make(context, mode=mode, fresh=f"lb{number}", **own, **options)
+            made.append(Balancer(runner))
+        for one in made:
+            one.meet(*(other for other in made if other is not one))
+            one.share.changes()
+        return made
+
+    return make

@@ -6,8 +6,10 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address
 
+import numpy as np
 import pytest
 from galelb_plugins.l4_nat.entries import SEEN, SYN, TCP
+from galelb_plugins.l4_nat.importer import FLOW_TYPE, Importer
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
 from galelb_plugins.l4_nat.sweep import What, current_tick, sweep
@@ -26,7 +28,6 @@ PORTS = (3000, 3003)
 FEW = {"max_flows": 1024, "max_slices": 32, "ports": PORTS}
 KNOWN = 255
 KINDS = ["tcp4", "udp6"]
-IMPORT = struct.Struct("=16sIHHHBBBBHH14x")
 
 
 def service_of(runner: PacketRunner, name: str) -> Service:
@@ -152,14 +153,14 @@ def test_established_flows_are_never_evicted(runners, mode) -> None:
 
 
 def test_without_adoption_only_a_syn_begins_a_tcp_flow(few) -> None:
-    settings = few.maps["l4_nat_settings"].get(0)
-    few.maps["l4_nat_settings"].set(0, settings | {"flags": 1})
+    lease = few.maps["l4_nat_lease"].get(0)
+    few.maps["l4_nat_lease"].set(0, lease | {"flags": 1})
     try:
         ack = Play.start(few, service_of(few, "same4"))
         refused = ack.send(ack.talk.to_vip(flags="A"))
         syn = Play.start(few, service_of(few, "same4")).open()
     finally:
-        few.maps["l4_nat_settings"].set(0, settings)
+        few.maps["l4_nat_lease"].set(0, lease)
 
     assert [Reason.NO_FLOW, Reason.FORWARDED] == [refused.reason, syn.reason]
 
@@ -169,10 +170,8 @@ def test_without_adoption_only_a_syn_begins_a_tcp_flow(few) -> None:
 
 def imported(runner: PacketRunner, flows: list[bytes]) -> tuple[int, list[int]]:
     """Import a batch; returns how many were added and each one's result."""
-    data = struct.pack("=4I", len(flows), 0, 0, 0) + b"".join(flows)
-    _, answer = runner.run_program("l4_nat_import", data, repeat=len(flows))
-    _, _, added, _ = struct.unpack_from("=4I", answer)
-    return added, [answer[16 + 48 * n + 29] for n in range(len(flows))]
+    results = Importer(runner).take_in(np.frombuffer(b"".join(flows), FLOW_TYPE)).tolist()
+    return results.count(0), results
 
 
 def flow(play: Play, port: int, *, age: int = 0) -> bytes:
@@ -189,10 +188,12 @@ def flow(play: Play, port: int, *, age: int = 0) -> bytes:
     state = SEEN | (TCP | SYN if play.tcp else 0)
     back = SEEN | (TCP if play.tcp else 0)
     client = ip_address(talk.client).packed.ljust(16, b"\0")
-    return IMPORT.pack(
-        client, slice_id, talk.client_port, port, number, talk.service.vip.version,
-        state, back, 0, age, age,
+    made = np.zeros(1, FLOW_TYPE)
+    made[0] = (
+        struct.unpack("4I", client), slice_id, talk.client_port, port, number,
+        talk.service.vip.version, state, back, 0, age, age, 0, 0,
     )  # fmt: skip
+    return made.tobytes()
 
 
 @pytest.fixture(params=["full_nat", "dnat"])

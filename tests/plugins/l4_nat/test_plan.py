@@ -9,6 +9,7 @@ from typing import Any
 from galelb_plugins.l4_nat.codec import slice_from_leaf
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
+from galelb_plugins.l4_nat.plugin import L4Nat
 
 from galelb.model import Protocol
 from galelb.testing.fake_maps import FakeMap
@@ -176,13 +177,21 @@ def test_dnat_needs_ids_but_no_ports(machine) -> None:
     assert [] == content["l4_nat_sources"]
 
 
-def test_flags_of_others_in_the_settings_stay(machine) -> None:
+def test_a_lone_balancer_is_permitted_everything_whatever_an_earlier_run_was(machine) -> None:
     view, maps = setup(machine, options())
-    maps["l4_nat_settings"].set(0, {"flags": 1})
+    maps["l4_nat_lease"].set(0, {"until": 5, "flags": 1})
 
     content = Planner(options()).plan(view, maps)
 
-    assert 1 == content["l4_nat_settings"][0][1]["flags"]
+    assert [(0, {"until": (1 << 64) - 1, "flags": 0})] == content["l4_nat_lease"]
+
+
+def test_no_plan_permits_anything_where_flows_are_shared(machine) -> None:
+    view, maps = setup(machine, options())
+    forwarder = L4Nat(options())
+    forwarder.shared = True
+
+    assert [] == forwarder.plan(view, maps)["l4_nat_lease"]
 
 
 def test_only_the_ports_of_new_slices_are_mapped(machine, monkeypatch) -> None:
