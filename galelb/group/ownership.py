@@ -37,12 +37,12 @@ def rendezvous(key: str, members: Iterable[str]) -> str | None:
 
 
 def vip_owner(vip: str, members: Collection[Member]) -> str | None:
-    """Return who owns a VIP; None when nobody lives."""
+    """Return who owns a VIP; None when nobody is ready."""
     return rendezvous(vip, (member.name for member in _best(members)))
 
 
 def source_holder(address: str, home: str, members: Collection[Member]) -> str | None:
-    """Return who holds a translation address of the balancer `home`; None when nobody lives.
+    """Return who holds a translation address of the balancer `home`; None: nobody is ready.
 
     Its home, if that lives and is ready. Else the heir: among those with a current copy of the
     home's flows if there are any. Flows on the address rather lose some packets than their only
@@ -56,9 +56,9 @@ def source_holder(address: str, home: str, members: Collection[Member]) -> str |
 
 
 def _best(members: Collection[Member]) -> list[Member]:
-    """Return those that shall have addresses: never nobody while somebody lives."""
+    """Return those that shall have addresses: steady ones if there are any."""
     ready = [member for member in members if member.ready]
-    return [member for member in ready if member.steady] or ready or list(members)
+    return [member for member in ready if member.steady] or ready
 
 
 def _score(key: str, member: str) -> bytes:

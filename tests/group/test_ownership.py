@@ -82,11 +82,11 @@ def test_a_returner_gets_nothing_before_it_is_ready_and_steady(returner: Member)
     assert {"lb2", "lb3"} == vip_owners(returner, *others)
 
 
-def test_where_nobody_is_ready_all_are() -> None:
+def test_where_nobody_is_ready_nobody_takes_what_others_may_have() -> None:
     members = [member(name, ready=False) for name in GROUP]
 
-    assert set(GROUP) == vip_owners(*members)
-    assert {"lb1"} == holders(*members)
+    assert {None} == vip_owners(*members)
+    assert {None} == holders(*members)
 
 
 def test_who_is_ready_but_not_steady_comes_before_who_is_not_ready() -> None:
