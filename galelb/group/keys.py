@@ -60,9 +60,10 @@ class Nonces:
     """Counts from 1; each number once."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
+        """The number that was returned last; 0 before the first."""
 
     def next(self) -> int:
         """Return the next number; at a million a second, 8 bytes last for 580,000 years."""
-        self._last += 1
-        return self._last
+        self.last += 1
+        return self.last

@@ -48,6 +48,8 @@ class Knowledge:
         self.members = Members(settings.members, rng)
         self.records = Records(own.name, settings.members + 1, settings.records)
         self.suspicions = Suspicions()
+        self._forgotten: dict[str, tuple[int, float]] = {}
+        """Incarnation and time: what others, who forget later, say of them is no news."""
         self.settings = settings
         self._queue = queue
         self._health = health
@@ -94,8 +96,11 @@ class Knowledge:
             self.suspicions.drop(name)
             if claim is not None:
                 self._merge(now, attrs.evolve(claim, state=State.DEAD, by=""))
-        for name in self.members.forgettable(now - self.settings.forget_s):
-            self._forget(name)
+        before = now - self.settings.forget_s
+        for name in self.members.forgettable(before):
+            self._forget(now, name)
+        while self._forgotten and next(iter(self._forgotten.values()))[1] < before:
+            del self._forgotten[next(iter(self._forgotten))]
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do about a suspicion."""
@@ -113,14 +118,17 @@ class Knowledge:
 
     def _merge(self, now: float, claim: Claim) -> None:
         known = self.members.get(claim.name)
+        if known is None and self._is_forgotten(claim):
+            return
         if known is None or claim.rank > known.rank:
             self._adopt(now, claim, known)
         elif claim.rank == known.rank and self.suspicions.confirm(claim.name, claim.by):
             self._queue.add(claim)
 
     def _adopt(self, now: float, claim: Claim, known: Claim | None) -> None:
-        if not self._make_room(claim.name):
+        if not self._make_room(now, claim.name):
             return
+        self._forgotten.pop(claim.name, None)
         self.members.put(claim, now)
         self._queue.add(claim)
         if claim.state is State.SUSPECT:
@@ -134,18 +142,29 @@ class Knowledge:
             )
             self._outputs.append(change)
 
-    def _make_room(self, name: str) -> bool:
+    def _make_room(self, now: float, name: str) -> bool:
         if not self.members.has_room(name):
             gone = self.members.longest_gone()
             if gone is None:
                 return False
-            self._forget(gone)
+            self._forget(now, gone)
         return True
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, now: float, name: str) -> None:
+        claim = self.members.get(name)
+        if claim is not None:
+            self._forgotten[name] = claim.incarnation, now
+        if len(self._forgotten) > self.settings.members:
+            del self._forgotten[next(iter(self._forgotten))]
         self.members.forget(name)
         self.records.forget(name)
         self._outputs.append(Forgotten(name))
+
+    def _is_forgotten(self, claim: Claim) -> bool:
+        """Whether a claim is no more than what was forgotten already."""
+        if claim.name not in self._forgotten:
+            return False
+        return claim.state in _GONE and claim.incarnation <= self._forgotten[claim.name][0]
 
     def _start_suspicion(self, now: float, claim: Claim) -> None:
         size = len(self.members.live()) + 1
@@ -177,6 +196,8 @@ class Knowledge:
             self._outputs.append(Send(known.address, Gossip((claim,))))
 
     def _hear_record(self, record: Record) -> None:
+        if record.origin in self._forgotten:
+            return
         merged = self.records.merge(record)
         if merged is None:
             return

@@ -124,7 +124,7 @@ class Member:
 
     def reload(self, options: GossipOptions) -> None:
         """Go by other keys and times. Raises GaleError, and goes on as before."""
-        ring = choose_ring(options, self._context)
+        ring = choose_ring(options, self._context, self._ring)
         self._options = options
         self.swim.retime(settings(options))
         if self._seal is not None and ring != self._ring:
@@ -220,9 +220,14 @@ class Member:
             self.swim.receive(now, sender, source, message)
         self.act()
 
-    def admit(self, name: str, epoch: bytes) -> None:
+    @property
+    def counter(self) -> int:
+        """The number of the last datagram that was sent."""
+        return self._seal.counter if self._seal else 0
+
+    def admit(self, name: str, epoch: bytes, counter: int) -> None:
         """Take the datagrams of who has proved itself. Raises Unreadable when there is no room."""
-        if self._seal is None or not self._seal.admit(name, epoch):
+        if self._seal is None or not self._seal.admit(name, epoch, counter):
             raise Unreadable("too_many_peers")
 
     def refuse(self, reason: str, source: IPAddress) -> None:

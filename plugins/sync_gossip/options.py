@@ -58,8 +58,10 @@ class GossipOptions(forwarder.Options):
         return self
 
 
-def choose_ring(options: GossipOptions, context: TransportContext) -> KeyRing:
-    """Return the keys that the options mean. Blocks on the disk.
+def choose_ring(
+    options: GossipOptions, context: TransportContext, before: KeyRing | None = None
+) -> KeyRing:
+    """Return the keys that the options mean; `before`: those in use. Blocks on the disk.
 
     Raises:
         GaleError: the key file cannot be used, or one is needed.
@@ -75,5 +77,6 @@ def choose_ring(options: GossipOptions, context: TransportContext) -> KeyRing:
     if alone and not options.insecure:
         from galelb.group.key_file import create_keys
 
-        return KeyRing({0: create_keys()[0].secret}, 0)  # nobody is expected: nobody gets in
+        # Nobody is expected: nobody gets in.
+        return before or KeyRing({0: create_keys()[0].secret}, 0)
     return KeyRing({0: _PUBLIC_KEY}, 0)

@@ -12,9 +12,10 @@ WINDOW = 1024
 class ReplayWindow:
     """The highest counter seen, and a bit for each of the `WINDOW` up to it."""
 
-    def __init__(self) -> None:
-        self._highest = 0
-        self._seen = 0
+    def __init__(self, highest: int = 0) -> None:
+        """`highest`: this and all before it are taken for seen."""
+        self._highest = highest
+        self._seen = (1 << WINDOW) - 1
 
     def is_new(self, counter: int) -> bool:
         """Whether the counter was not seen, and is not so old that nobody knows."""

@@ -28,7 +28,7 @@ class _Peer:
     """A peer since its latest proved start."""
 
     epoch: bytes
-    window: ReplayWindow = attrs.field(factory=ReplayWindow)
+    window: ReplayWindow
     ciphers: dict[int, ChaCha20Poly1305] = attrs.field(factory=dict)
 
 
@@ -61,17 +61,24 @@ class Seal:
         for peer in self._peers.values():
             peer.ciphers.clear()
 
-    def admit(self, name: str, epoch: bytes) -> bool:
+    @property
+    def counter(self) -> int:
+        """The number of the last datagram, to be told to who admits this member."""
+        return self._nonces.last
+
+    def admit(self, name: str, epoch: bytes, counter: int = 0) -> bool:
         """Take a peer's datagrams of this epoch from now on, and of no other.
 
-        To be called with what a finished Handshake proves. Return False if there is no room.
+        To be called with what a finished Handshake proves, and with the peer's `counter` as it
+        says over that stream: datagrams up to that may have been seen before one's own restart.
+        Return False if there is no room.
         """
         known = self._peers.get(name)
         if known is None and len(self._peers) >= self._most_peers:
             return False
         # The counters of an epoch that goes on have been seen.
         if known is None or known.epoch != epoch:
-            self._peers[name] = _Peer(epoch)
+            self._peers[name] = _Peer(epoch, ReplayWindow(counter))
         return True
 
     def forget(self, name: str) -> None:

@@ -17,6 +17,7 @@ from galelb_plugins.sync_gossip.trouble import Trouble
 from galelb_plugins.sync_gossip.wire import MAX_SNAPSHOT, Unreadable, decode, encode
 
 from galelb.group.handshake import CHALLENGE_BYTES, Handshake
+from galelb.group.reader import Reader
 from galelb.group.streams import SealedStream, meet
 from galelb.model import IPAddress
 
@@ -29,6 +30,7 @@ _PURPOSE = b"gossip"
 _MEET_S = 2.0
 """What strangers get to prove themselves, connecting included."""
 _EXCHANGE_S = 10.0
+_COUNTER_BYTES = 8
 _MOST_CALLS = 64
 _PEERS, _STRANGERS, _PER_SOURCE = 64, 32, 8
 _PAUSE_S = 0.1
@@ -84,7 +86,7 @@ class Streams:
                     stream = await connect(self._member.host, exchange.address)
                 async with stream:
                     sealed = await self._meet(stream, connects=True)
-                    await sealed.send(encode(exchange.message))
+                    await self._send(sealed, exchange.message)
                     await self._answer(sealed, exchange.address)
         except _BROKEN:
             self.counts["out", "failed"] += 1
@@ -146,19 +148,24 @@ class Streams:
             connects=connects,
         )
         with trio.fail_after(_MEET_S):
-            sealed = await meet(stream, handshake, MAX_SNAPSHOT)
-        self._member.admit(sealed.peer, sealed.epoch)
-        return sealed
+            return await meet(stream, handshake, _COUNTER_BYTES + MAX_SNAPSHOT)
 
     async def _answer(self, sealed: SealedStream, source: Address) -> None:
         """Take one snapshot, and send what the protocol answers to it."""
         data = await sealed.receive()
         if data is None:
-            return
-        message: Message = decode(data, MAX_SNAPSHOT)
+            raise Unreadable("truncated")
+        reader = Reader(data[:_COUNTER_BYTES])
+        counter = int.from_bytes(reader.take(_COUNTER_BYTES), "big")
+        message: Message = decode(data[_COUNTER_BYTES:], MAX_SNAPSHOT)
         if not isinstance(message, Snapshot):
             raise Unreadable("unknown_message")
         member = self._member
+        member.admit(sealed.peer, sealed.epoch, counter)
         member.swim.receive(trio.current_time(), sealed.peer, source, message)
         for answer in member.act():
-            await sealed.send(encode(answer))
+            await self._send(sealed, answer)
+
+    async def _send(self, sealed: SealedStream, message: Snapshot) -> None:
+        counter = self._member.counter.to_bytes(_COUNTER_BYTES, "big")
+        await sealed.send(counter + encode(message))

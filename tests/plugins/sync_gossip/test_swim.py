@@ -11,6 +11,7 @@ from galelb_plugins.sync_gossip.messages import (
     Ack,
     Claim,
     Exchange,
+    Forgotten,
     Gossip,
     Left,
     MemberChanged,
@@ -471,18 +472,54 @@ def test_members_are_bounded_and_the_gone_make_room():
     member.hear("b", Gossip((claim("c", State.DEAD), claim("e"))))
     assert State.ALIVE is member.state("e").state
     assert member.state("c") is None
+    assert Forgotten("c") in member.out
+
+
+def forgetful():
+    """Return a member that has just forgotten b."""
+    member = Driver("bcd", forget_s=50.0)
+    member.hear("c", Gossip((Record("b", "key", 1, b"x"), claim("b", State.LEFT, 3))))
+    while member.state("b") is not None:
+        member.wake()
+    assert Forgotten("b") in member.out
+    member.hear("c", Gossip((claim("c", incarnation=9),)))  # so that it is believed
+    return member
 
 
 def test_the_gone_are_forgotten_in_the_end():
-    member = Driver("bcd", forget_s=50.0)
-    member.hear("c", Gossip((Record("b", "key", 1, b"x"), claim("b", State.LEFT))))
-    start = member.now
+    member = forgetful()
 
-    while member.state("b") is not None:
-        member.wake()
-
-    assert member.now - start > 50
+    assert member.now > 50
     assert [] == list(member.swim.records())
+
+
+def test_who_forgets_later_does_not_bring_them_back():
+    """Else members would remind each other for ever."""
+    member = forgetful()
+
+    for state in (State.DEAD, State.LEFT):
+        member.hear("c", Snapshot((claim("b", state, 3), Record("b", "key", 2, b"y")), False))
+
+    assert member.state("b") is None
+    assert [] == list(member.swim.records())
+
+
+def test_the_forgotten_may_return():
+    member = forgetful()
+
+    member.hear("b", Snapshot((claim("b"), Record("b", "key", 1, b"z")), False))
+
+    assert claim("b") == member.state("b")
+    assert [Record("b", "key", 1, b"z")] == list(member.swim.records())
+    assert MemberChanged("b", address("b"), 0, State.ALIVE, None) in member.out
+
+
+def test_a_death_that_was_not_forgotten_is_news():
+    member = forgetful()
+
+    member.hear("c", Snapshot((claim("b", State.DEAD, 4),), False))
+
+    assert claim("b", State.DEAD, 4) == member.state("b")
 
 
 def test_records_are_reported_and_newer_ones_hold():
