@@ -41,7 +41,7 @@ class Carried:
 
 @attrs.frozen
 class FormerDataPath:
-    """A forwarder's view of maps of old; programs that it runs are those of now."""
+    """A forwarder's view of maps with flows of old; programs and other maps are those of now."""
 
     maps: Mapping[str, BpfMap]
     run_program: Callable[..., tuple[int, bytes]]
@@ -138,7 +138,9 @@ def begin(
         return None
     maps = _opened(former)
     try:
-        old = forwarder.former_flows(FormerDataPath(maps, datapath.run_program), view)
+        others = {n: m for n, m in datapath.maps.items() if n not in forwarder.flow_maps}
+        former_path = FormerDataPath(others | maps, datapath.run_program)
+        old = forwarder.former_flows(former_path, former.layout, view)
         new = forwarder.flow_share(datapath, host) if old is not None else None
     except BaseException:
         close_maps(maps)

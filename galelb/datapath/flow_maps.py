@@ -25,6 +25,8 @@ class FlowMaps:
     """The maps of one forwarder that its flows are in, in one generation of programs."""
 
     forwarder: str
+    layout: str
+    """What the forwarder said of their layout."""
     maps: Mapping[str, MapLayout]
 
     @property
@@ -38,18 +40,21 @@ class FlowMaps:
             name: attrs.asdict(layout, filter=_not_the_name) | {"pin": layout.pin.name}
             for name, layout in self.maps.items()
         }
-        return {"forwarder": self.forwarder, "maps": maps}
+        return {"forwarder": self.forwarder, "layout": self.layout, "maps": maps}
 
 
 def flow_maps_of(generation: Generation) -> list[FlowMaps]:
     """Return the maps with flows of a generation, one item per forwarder that has any."""
-    known = generation.compiled.maps
+    known, request = generation.compiled.maps, generation.request
     return [
         FlowMaps(
             forwarder=name,
+            layout=forwarder.flow_layout(
+                [s for s in request.services.values() if s.forwarder == name], request.host
+            ),
             maps={one: known[one] for one in forwarder.flow_maps if one in known},
         )
-        for name, forwarder in sorted(generation.request.forwarders.items())
+        for name, forwarder in sorted(request.forwarders.items())
         if forwarder.flow_maps
     ]
 
@@ -60,6 +65,7 @@ def remembered(saved: Sequence[Mapping[str, Any]], pin_dir: Path) -> list[FlowMa
         return [
             FlowMaps(
                 forwarder=str(item["forwarder"]),
+                layout=str(item["layout"]),
                 maps={
                     str(name): MapLayout(name=str(name), **fields | {"pin": _pin(pin_dir, fields)})
                     for name, fields in item["maps"].items()

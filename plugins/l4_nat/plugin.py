@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from galelb_plugins.l4_nat.check import capacity_notes, problems
 from galelb_plugins.l4_nat.flows import FlowReader
+from galelb_plugins.l4_nat.former import FLOW_MAPS, flow_layout, former_flows
 from galelb_plugins.l4_nat.layout import macros
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
@@ -16,6 +17,7 @@ from galelb_plugins.l4_nat.release import held_services
 from galelb_plugins.l4_nat.sweeper import Sweeper
 
 from galelb.component import Component
+from galelb.flowshare import FlowShare
 from galelb.forwarder import (
     BpfMap,
     DataPath,
@@ -42,6 +44,7 @@ class L4Nat(Forwarder):
     translates_icmp = True
     supports_tc = True
     stateful = True
+    flow_maps = FLOW_MAPS
     helper_programs = ("l4_nat_sweep", "l4_nat_import")
 
     options: L4NatOptions
@@ -101,13 +104,22 @@ class L4Nat(Forwarder):
         self._sweeper = Sweeper(datapath)
         return [self._sweeper]
 
+    def flow_layout(self, services: Sequence[Service], host: HostView) -> str:
+        """Return the format, the mode and the sizes of all tables."""
+        return flow_layout(self.options, services, host)
+
+    def former_flows(self, former: DataPath, layout: str, view: ForwardingView) -> FlowShare | None:
+        """Return how to read the tables of other sizes that an earlier generation left."""
+        return former_flows(self.options, former, layout, view)
+
     def flow_share(self, datapath: DataPath, host: HostView) -> NatShare:
         """Return how a group shares the flows; from now on it says whether new ones may be made."""
         from galelb_plugins.l4_nat.share import NatShare  # numpy is for groups only
 
         self._planner.leased = True
-        self._share = NatShare(self.options, self._planner, datapath, host)
-        return self._share
+        if self._share is None or not self._share.reads(datapath):
+            self._share = NatShare(self.options, self._planner, datapath, host)
+        return self._share  # with the flows that wait since they came from tables of another size
 
     def flows(
         self, datapath: DataPath, view: ForwardingView, *, limit: int = 1000

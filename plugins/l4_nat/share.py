@@ -66,6 +66,10 @@ class NatShare:
         self.refused = 0
         """Flows of peers that were refused, ever."""
 
+    def reads(self, datapath: DataPath) -> bool:
+        """Whether these are the flows of this data path."""
+        return self._datapath is datapath
+
     @property
     def waiting(self) -> int:
         """Flows of peers that wait for their node or service."""

@@ -27,7 +27,8 @@ def layout(name, generation):
 
 
 def maps_of(forwarder, generation, *names):
-    return FlowMaps(forwarder=forwarder, maps={name: layout(name, generation) for name in names})
+    maps = {name: layout(name, generation) for name in names}
+    return FlowMaps(forwarder=forwarder, layout=f"1 {generation}", maps=maps)
 
 
 def test_what_is_saved_is_read_again_wherever_the_pins_are_by_then():
@@ -47,10 +48,12 @@ def test_what_is_saved_is_read_again_wherever_the_pins_are_by_then():
         [1],
         [{}],
         [{"forwarder": "nat"}],
-        [{"forwarder": "nat", "maps": []}],
-        [{"forwarder": "nat", "maps": {"a": 1}}],
-        [{"forwarder": "nat", "maps": {"a": {"pin": "../x"}}}],
-        [{"forwarder": "nat", "maps": {"a": {"pin": "x", "colour": 1}}}],
+        [{"forwarder": "nat", "layout": "1"}],
+        [{"forwarder": "nat", "maps": {}}],
+        [{"forwarder": "nat", "layout": "1", "maps": []}],
+        [{"forwarder": "nat", "layout": "1", "maps": {"a": 1}}],
+        [{"forwarder": "nat", "layout": "1", "maps": {"a": {"pin": "../x"}}}],
+        [{"forwarder": "nat", "layout": "1", "maps": {"a": {"pin": "x", "colour": 1}}}],
     ],
 )
 def test_what_is_damaged_is_a_value_error(saved):
@@ -60,12 +63,14 @@ def test_what_is_damaged_is_a_value_error(saved):
 
 def test_the_maps_of_a_generation_are_those_that_were_compiled_in():
     forwarders = {
-        "nat": SimpleNamespace(flow_maps=("nat_flows4", "nat_flows6")),
+        "nat": SimpleNamespace(
+            flow_maps=("nat_flows4", "nat_flows6"), flow_layout=lambda services, host: "1 1"
+        ),
         "bridge": SimpleNamespace(flow_maps=()),
     }
     generation = SimpleNamespace(
         compiled=SimpleNamespace(maps={"nat_flows4": layout("nat_flows4", 1), "gale_nodes": 0}),
-        request=SimpleNamespace(forwarders=forwarders),
+        request=SimpleNamespace(forwarders=forwarders, services={}, host=None),
     )
 
     assert flow_maps_of(generation) == [maps_of("nat", 1, "nat_flows4")]

@@ -142,7 +142,7 @@ def test_what_is_refused_or_waits_is_counted():
 # all forwarders of a generation
 
 
-FORMER = FlowMaps(forwarder="nat", maps={})
+FORMER = FlowMaps(forwarder="nat", layout="1", maps={})
 
 
 @pytest.fixture
@@ -255,8 +255,10 @@ async def test_after_a_failed_switch_old_programs_make_flows_again(migration, to
 
 
 class Forwarder:
+    flow_maps = ("nat_flows", "nat_flows6")
+
     def __init__(self, old, new):
-        self.former_flows = lambda former, view: old
+        self.former_flows = lambda former, layout, view: old
         self.flow_share = lambda datapath, host: new
 
 
@@ -281,7 +283,7 @@ def layouts(tmp_path):
         flags=0,
         pin=pin,
     )
-    return FlowMaps(forwarder="nat", maps={"nat_flows": layout}), pin
+    return FlowMaps(forwarder="nat", layout="1", maps={"nat_flows": layout}), pin
 
 
 def test_maps_that_a_reboot_took_are_no_loss(tmp_path):
@@ -320,7 +322,7 @@ def test_a_forwarder_that_fails_closes_the_maps(tmp_path, monkeypatch):
     monkeypatch.setattr(carrying, "close_maps", closed.append)
     forwarder = Forwarder(Share(), Share())
 
-    def fail(former, view):
+    def fail(former, layout, view):
         raise GaleError("no")
 
     forwarder.former_flows = fail
@@ -329,3 +331,22 @@ def test_a_forwarder_that_fails_closes_the_maps(tmp_path, monkeypatch):
         begin(former, forwarder, Nowhere(), None, None)
 
     assert closed == [{}]
+
+
+def test_a_forwarder_reads_its_maps_of_old_beside_the_others_of_now(tmp_path, monkeypatch):
+    former, pin = layouts(tmp_path)
+    pin.touch()
+    monkeypatch.setattr(carrying, "open_maps", lambda layouts: {"nat_flows": "old"})
+    now, seen = Nowhere(), []
+    now.maps |= {"nat_flows": "new", "nat_flows6": "new", "gale_nodes": "new"}
+    forwarder = Forwarder(None, None)
+
+    def look(former, layout, view):
+        seen.append((dict(former.maps), layout, view))
+        return Share()
+
+    forwarder.former_flows, forwarder.flow_share = look, lambda datapath, host: Share()
+
+    assert begin(former, forwarder, now, "view", None) is not None
+
+    assert seen == [({"nat_flows": "old", "gale_nodes": "new"}, "1", "view")]

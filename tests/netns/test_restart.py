@@ -141,6 +141,12 @@ def site(wires, tmp_path):
         shutil.rmtree(tmp_path / "t", ignore_errors=True)
 
 
+def assert_nothing_broken(seen):
+    """What began while tables were switched may have waited for its SYN to be sent again."""
+    assert seen["errors"] == {"held": [], "fresh": []}
+    assert seen["udp_lost"] == 0
+
+
 def assert_nothing_lost(seen):
     assert seen["errors"] == {"held": [], "fresh": []}
     assert seen["udp_lost"] == 0
@@ -156,6 +162,29 @@ def test_a_restart_loses_no_packet(site, number):
         site.start()
 
     assert_nothing_lost(seen)
+    assert site.pins() == pins
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"max_flows": LARGE}, {"max_slices": 16}, {"max_flows": 1024, "max_slices": 4}]
+)
+@pytest.mark.parametrize("how", ["restart", "crash", "reload"])
+def test_flows_go_to_tables_of_another_size(site, how, sizes):
+    site.start()
+    pins = site.pins()
+
+    with site.talking() as seen:
+        site.configure(**sizes)
+        if how == "reload":
+            site.balancer.send_signal(signal.SIGHUP)
+            log = site.wait_for("reloaded")
+        else:
+            site.end(signal.SIGTERM if how == "restart" else signal.SIGKILL)
+            log = site.start()
+
+    (carried,) = [line for line in log if "event=flows_" in line]
+    assert "refused=0 waiting=0" in carried
+    assert_nothing_broken(seen)
     assert site.pins() == pins
 
 
