@@ -15,6 +15,9 @@ __all__ = ["announced_file", "balancer_bird", "bird_command", "control_socket", 
 
 _ROUTER_AS, _BALANCERS_AS = 65000, 65001
 
+_IS_VIP = "source = RTS_DEVICE && preference = 250"
+"""What announce_bgp makes of VIPs, and of nothing else."""
+
 # Detection within 0.8 s; BGP's own hold time cannot be under 3 s, and a bridge between the two
 # machines keeps the carrier when one of them is unplugged.
 _BFD = """\
@@ -75,10 +78,11 @@ def balancer_bird(plan: Plan, balancer: Host) -> dict[Path, str]:
         _BFD,
         f'include "{announced_file(balancer)}";',
         *_sessions(
-            balancer, router, _BALANCERS_AS, _ROUTER_AS, "import none; export where galelb_vip();"
+            balancer, router, _BALANCERS_AS, _ROUTER_AS, f"import none; export where {_IS_VIP};"
         ),
     ]
-    return {_config(balancer): "\n".join(lines)}
+    # The balancer writes the second file; bird would not start without it.
+    return {_config(balancer): "\n".join(lines), announced_file(balancer): ""}
 
 
 def _kernel(version: int) -> str:

@@ -39,4 +39,4 @@ def plugin_sections(plan: Plan, balancer: Host) -> Iterator[str]:
     if plan.spec.has_router:
         yield "\n[plugins.announce_bgp]"
         yield f'include_file = "{announced_file(balancer)}"'
-        yield f'socket = "{control_socket(balancer)}"'
+        yield f'control_socket = "{control_socket(balancer)}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -15,9 +16,9 @@ import trio
 
 from galelb.errors import GaleError
 from galelb.lab import payload
-from galelb.lab.http_server import CLIENT_HEADER, NODE_HEADER
+from galelb.lab.http_server import CLIENT_HEADER, ECHO_PROTOCOL, NODE_HEADER
 
-__all__ = ["FetchError", "HttpConnection", "Response", "Target"]
+__all__ = ["FetchError", "HttpConnection", "Response", "Target", "cause_of"]
 
 _READ_SIZE = 262144
 _BODY_KEPT = 1 << 20
@@ -138,6 +139,22 @@ class HttpConnection:
             )
         return response
 
+    async def open_echo(self, timeout_s: float) -> None:
+        """Leave HTTP: the node sends back what `echo` sends from now on."""
+        headers = [("host", self._host), ("connection", "upgrade"), ("upgrade", ECHO_PROTOCOL)]
+        request = h11.Request(method="GET", target="/echo", headers=headers)
+        with _named("read_timeout", timeout_s):
+            data = self._http.send(request) or b""
+            await self._stream.send_all(data + (self._http.send(h11.EndOfMessage()) or b""))
+        answer = await self._next_event(timeout_s)
+        if not isinstance(answer, h11.InformationalResponse) or answer.status_code != 101:
+            raise FetchError("bad_http", "the server does not change to echo")
+        self.node = dict(answer.headers).get(NODE_HEADER.encode(), b"").decode()
+
+    def detach(self) -> socket.socket:
+        """Return the socket, which is the caller's from now on; nothing else works any more."""
+        return socket.socket(fileno=self._stream.socket.detach())
+
     async def rest(self, seconds: float) -> None:
         """Wait, and fail the moment that the server closes or breaks the connection."""
         with trio.move_on_after(seconds):
@@ -183,14 +200,15 @@ def _named(on_timeout: str, timeout_s: float) -> Iterator[None]:
         raise FetchError(on_timeout, f"after {timeout_s:g} s") from None
     except trio.BrokenResourceError as error:
         cause = error.__cause__
-        raise FetchError(_cause(cause if isinstance(cause, OSError) else None)) from None
+        raise FetchError(cause_of(cause if isinstance(cause, OSError) else None)) from None
     except OSError as error:
-        raise FetchError(_cause(error), str(error)) from None
+        raise FetchError(cause_of(error), str(error)) from None
     except h11.ProtocolError as error:
         raise FetchError("bad_http", str(error)) from None
 
 
-def _cause(error: OSError | None) -> str:
+def cause_of(error: OSError | None) -> str:
+    """Return an error of a socket in one word."""
     if error is None or error.errno is None:
         return "reset"
     return _CAUSES.get(error.errno, f"errno_{error.errno}")

@@ -5,6 +5,7 @@ GET /                          which node answered, and the client's address as 
 GET /bytes/N                   N bytes of a known stream; their SHA-256 is in a header
 GET /slow?bytes=N&rate=R       the same at R bytes a second
 GET /health                    200
+GET /echo                      with `upgrade: echo`: every byte that follows comes back
 
 Every answer names the node in x-node and the client's address, as the node saw it, in x-client.
 """
@@ -12,7 +13,9 @@ Every answer names the node in x-node and the client's address, as the node saw 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
@@ -20,12 +23,21 @@ import h11
 import trio
 
 from galelb.lab import payload
+from galelb.lab.many import ManySockets
 
-__all__ = ["CLIENT_HEADER", "DIGEST_HEADER", "NODE_HEADER", "HttpServer", "Pace"]
+__all__ = [
+    "CLIENT_HEADER",
+    "DIGEST_HEADER",
+    "ECHO_PROTOCOL",
+    "NODE_HEADER",
+    "HttpServer",
+    "Pace",
+]
 
 NODE_HEADER = "x-node"
 CLIENT_HEADER = "x-client"
 DIGEST_HEADER = "x-content-sha256"
+ECHO_PROTOCOL = "echo"
 
 _READ_SIZE = 65536
 _IDLE_TIMEOUT_S = 120
@@ -44,16 +56,27 @@ class Answer:
 
 
 class HttpServer:
-    """Serves connections as the node `name`; `handle` is what a listener calls."""
+    """Serves connections as the node `name`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._echoes = ManySockets()
 
-    async def handle(self, stream: trio.SocketStream) -> None:
+    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+        """Serve what listeners accept until cancelled."""
+        with self._echoes:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._echoes.run)
+                await trio.serve_listeners(self._handle, listeners)
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection until the client closes it, breaks HTTP or idles too long."""
         connection = h11.Connection(h11.SERVER)
         try:
             while (request := await _next_request(connection, stream)) is not None:
+                if _wants_echo(request):
+                    await self._echo(connection, stream)
+                    return
                 await self._respond(connection, stream, request)
         except (trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError, OSError):
             pass  # The client's business: it sees the connection end.
@@ -80,6 +103,23 @@ class HttpServer:
             await _send(stream, pending + (connection.send(h11.Data(data=block)) or b""))
             pending = b""
         await _send(stream, pending + (connection.send(h11.EndOfMessage()) or b""))
+
+    async def _echo(self, connection: h11.Connection, stream: trio.SocketStream) -> None:
+        headers = [("upgrade", ECHO_PROTOCOL), ("connection", "upgrade"), (NODE_HEADER, self._name)]
+        switch = h11.InformationalResponse(status_code=101, headers=headers)
+        await _send(stream, connection.send(switch))
+        data, _ = connection.trailing_data
+        await _send(stream, data)
+        sock = socket.socket(fileno=stream.socket.detach())
+        self._echoes.add(sock, partial(self._send_back, sock))
+
+    def _send_back(self, sock: socket.socket, data: bytes | OSError) -> None:
+        try:
+            done = isinstance(data, OSError) or not data or sock.send(data) < len(data)
+        except OSError:
+            done = True
+        if done:  # The client is gone, or sends without reading.
+            self._echoes.close(sock)
 
     async def _answer(self, request: h11.Request, stream: trio.SocketStream) -> Answer:
         url = urlsplit(request.target.decode())
@@ -111,6 +151,11 @@ async def _stream_answer(path: str, query: dict[str, list[str]]) -> Answer:
     else:
         total = payload.digest(size)
     return Answer(200, size, payload.blocks(size), ((DIGEST_HEADER, total),), rate)
+
+
+def _wants_echo(request: h11.Request) -> bool:
+    upgrade = dict(request.headers).get(b"upgrade", b"").decode()
+    return request.target == b"/echo" and upgrade == ECHO_PROTOCOL
 
 
 def _number(text: str, most: int) -> int | None:
@@ -164,9 +209,13 @@ async def _next_request(
 
 async def _next_event(connection: h11.Connection, stream: trio.SocketStream) -> object:
     while (event := connection.next_event()) is h11.NEED_DATA:
-        with trio.fail_after(_IDLE_TIMEOUT_S):
-            connection.receive_data(await stream.receive_some(_READ_SIZE))
+        connection.receive_data(await _receive(stream))
     return event
+
+
+async def _receive(stream: trio.SocketStream) -> bytes:
+    with trio.fail_after(_IDLE_TIMEOUT_S):
+        return bytes(await stream.receive_some(_READ_SIZE))
 
 
 async def _send(stream: trio.SocketStream, data: bytes | None) -> None:

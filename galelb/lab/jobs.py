@@ -27,7 +27,7 @@ __all__ = [
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
 
-_MOST_WORKERS = 5000
+_MOST_WORKERS = 10_000
 
 
 def _targets(values: Any) -> tuple[Target, ...]:
@@ -55,6 +55,8 @@ class Requests:
     """The same for workers that keep their connection; None = as the others."""
     size: int = 1024
     """Bytes asked for."""
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
+    read_timeout_s: float = READ_TIMEOUT_S
 
 
 @attrs.frozen(kw_only=True)
@@ -73,14 +75,20 @@ class Downloads:
 
 @attrs.frozen(kw_only=True)
 class Held:
-    """Many connections opened at first and held open, each used now and then."""
+    """Many connections opened at first and held open, each with a message now and then.
+
+    The node sends each message back: data goes both ways, and what a connection waited longest
+    for an answer is its stall.
+    """
 
     targets: tuple[Target, ...] = attrs.field(converter=_targets)
     connections: int = attrs.field(default=1000, validator=_workers)
     duration_s: float = 60.0
+    """From when all of them are open."""
     every_s: float = 10.0
     """How often each connection is used, which proves that it is alive at both ends."""
     read_timeout_s: float = 10.0
+    """It is broken when a message is not back by then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +127,8 @@ class Result:
     size: int = 0
     seen_as_itself: bool | None = None
     """Whether the node saw the client's own address; None where that is not known."""
+    stall_s: float = 0.0
+    """Of a held connection: the longest that a message took there and back."""
 
     def to_json(self) -> str:
         """Return one line without its end."""

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from galelb.lab.files import allow_many_files
 from galelb.lab.jobs import Downloads, Held, Job, Queries, Requests, Result, jobs_from_json
-from galelb.lab.load_http import run_downloads, run_held, run_requests
+from galelb.lab.load_held import run_held
+from galelb.lab.load_http import run_downloads, run_requests
 from galelb.lab.load_udp import run_queries
 
 __all__ = ["main", "run_jobs"]
@@ -45,6 +47,7 @@ async def _run(job: Job, report: Report, stop: trio.Event) -> None:
 
 def main() -> None:
     """Run the jobs given as JSON in the first argument."""
+    allow_many_files()
     trio.run(_main, jobs_from_json(sys.argv[1]))
 
 

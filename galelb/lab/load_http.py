@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP jobs of the load generator: requests, downloads, held connections."""
+"""The HTTP jobs of the load generator: requests and downloads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import trio
 
 from galelb.lab import payload
 from galelb.lab.http_client import FetchError, HttpConnection, Target
-from galelb.lab.jobs import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Downloads, Held, Requests, Result
+from galelb.lab.jobs import CONNECT_TIMEOUT_S, Downloads, Requests, Result
 from galelb.lab.targets import TargetSet
 
-__all__ = ["run_downloads", "run_held", "run_requests"]
+__all__ = ["run_downloads", "run_requests"]
 
-_PROBE_EVERY_S = 1.0
-_OPENING_AT_ONCE = 50
-"""Held connections are opened this many at a time: the test is not a SYN flood."""
+_PROBE_EVERY_S = 0.25
+_PROBE_TIMEOUT_S = 0.5
 
 Report = Callable[[Result], None]
 
@@ -58,8 +57,8 @@ async def _fresh_worker(job: Requests, targets: TargetSet, budget: _Budget, repo
         attempt = _Attempt("request", targets.next(), targets)
         with attempt.reported(report):
             try:
-                await attempt.connect()
-                await attempt.get(f"/bytes/{job.size}", job.size, READ_TIMEOUT_S)
+                await attempt.connect(job.connect_timeout_s)
+                await attempt.get(f"/bytes/{job.size}", job.size, job.read_timeout_s)
             finally:
                 await attempt.close()
         await trio.sleep(job.pause_s)
@@ -75,12 +74,12 @@ async def _kept_worker(job: Requests, targets: TargetSet, budget: _Budget, repor
         attempt = _Attempt("request", target, targets, connection)
         with attempt.reported(report):
             if connection is None:
-                await attempt.connect()
+                await attempt.connect(job.connect_timeout_s)
             else:
                 # Resting is part of the request: a connection that dies meanwhile fails then,
                 # not when somebody looks.
                 await connection.rest(pause_s)
-            await attempt.get(f"/bytes/{job.size}", job.size, READ_TIMEOUT_S)
+            await attempt.get(f"/bytes/{job.size}", job.size, job.read_timeout_s)
         if attempt.failed:
             await attempt.close()
         connection = None if attempt.failed else attempt.connection
@@ -116,37 +115,6 @@ async def _download_worker(
                 await attempt.close()
         if attempt.failed:
             await trio.sleep(0.1)
-
-
-async def run_held(job: Held, report: Report, stop: trio.Event) -> None:
-    """Open all connections, then use each now and then until the time is over."""
-    opening = trio.CapacityLimiter(_OPENING_AT_ONCE)
-    targets = TargetSet(job.targets)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_on, stop, nursery.cancel_scope)
-        async with trio.open_nursery() as workers:
-            for number in range(job.connections):
-                workers.start_soon(_hold, job, number, targets, opening, report)
-        nursery.cancel_scope.cancel()
-
-
-async def _hold(
-    job: Held, number: int, targets: TargetSet, opening: trio.CapacityLimiter, report: Report
-) -> None:
-    attempt = _Attempt("held", targets.next(), targets)
-    with attempt.reported(report):
-        try:
-            async with opening:
-                await attempt.connect(job.read_timeout_s)
-                await attempt.get("/bytes/64", 64, job.read_timeout_s)
-            until = trio.current_time() + job.duration_s
-            # Spread over the period, so that the load is even.
-            await trio.sleep(job.every_s * (number % 100) / 100)
-            while trio.current_time() < until:
-                await attempt.get("/bytes/64", 64, job.read_timeout_s)
-                await trio.sleep(min(job.every_s, max(0.0, until - trio.current_time())))
-        finally:
-            await attempt.close()
 
 
 class _Attempt:
@@ -212,7 +180,7 @@ async def _probe_dead(targets: TargetSet) -> None:
         await trio.sleep(_PROBE_EVERY_S)
         for target in targets.dead:
             with contextlib.suppress(FetchError):
-                connection = await HttpConnection.open(target, CONNECT_TIMEOUT_S)
+                connection = await HttpConnection.open(target, _PROBE_TIMEOUT_S)
                 await connection.aclose()
                 targets.alive(target)
 

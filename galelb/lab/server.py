@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 import trio
 
+from galelb.lab.files import allow_many_files
 from galelb.lab.hosts import CLIENTS_PORT, UDP_PORT
 from galelb.lab.http_server import HttpServer
 from galelb.lab.udp_server import serve_udp
@@ -22,7 +23,7 @@ async def serve(name: str, http_port: int, udp_port: int) -> None:
                 sock.setsockopt(trio.socket.IPPROTO_IPV6, trio.socket.IPV6_V6ONLY, 1)
             await sock.bind((address, udp_port))
             nursery.start_soon(serve_udp, name, sock)
-        await trio.serve_tcp(HttpServer(name).handle, http_port)
+        await HttpServer(name).serve(await trio.open_tcp_listeners(http_port))
 
 
 @click.command()
@@ -31,6 +32,7 @@ async def serve(name: str, http_port: int, udp_port: int) -> None:
 @click.option("--udp-port", default=UDP_PORT)
 def main(name: str, http_port: int, udp_port: int) -> None:
     """Run the application of the node NAME until killed."""
+    allow_many_files()
     trio.run(serve, name, http_port, udp_port)
 
 

@@ -2,7 +2,7 @@
 """Server and load generator of the lab, against each other over loopback."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -29,7 +29,7 @@ from galelb.lab.udp_server import serve_udp
 async def node(name: str) -> AsyncIterator[Target]:
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, HttpServer(name).handle, [listener])
+        nursery.start_soon(HttpServer(name).serve, [listener])
         yield Target("127.0.0.1", listener.socket.getsockname()[1])
         nursery.cancel_scope.cancel()
 
@@ -132,7 +132,7 @@ async def test_held_connections_survive_and_are_counted_once() -> None:
     assert Counter({("held", "n1", None): 20}) == Counter(
         (item.kind, item.node, item.error) for item in results
     )
-    assert all(item.size >= 128 for item in results)
+    assert all(item.size >= 32 and 0 < item.stall_s < 10 for item in results)
 
 
 async def test_a_server_that_ends_breaks_what_is_held() -> None:
@@ -148,6 +148,77 @@ async def test_a_server_that_ends_breaks_what_is_held() -> None:
 
     assert {"closed", "reset"} >= {str(item.error) for item in results}
     assert 3 == len(results)
+
+
+@asynccontextmanager
+async def echo_that(change: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[Target]:
+    """Change to echo as a node does, then send back what `change` makes of each message."""
+
+    async def handle(stream: trio.SocketStream) -> None:
+        await stream.receive_some(4096)
+        await stream.send_all(b"HTTP/1.1 101 Switching\r\nx-node: n1\r\nupgrade: echo\r\n\r\n")
+        async for message in stream:
+            await stream.send_all(await change(message))
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, handle, [listener])
+        yield Target("127.0.0.1", listener.socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_back_late_is_a_stall() -> None:
+    times = iter([0.3])
+
+    async def late(message: bytes) -> bytes:
+        await trio.sleep(next(times, 0.0))
+        return message
+
+    async with echo_that(late) as target:
+        job = Held(targets=(target,), connections=1, duration_s=0.5, every_s=0.05)
+        (result,) = await results_of(job)
+
+    assert (None, "n1") == (result.error, result.node)
+    assert 0.29 <= result.stall_s
+    assert result.size >= 32
+
+
+async def test_what_does_not_come_back_breaks_the_connection() -> None:
+    async def lost(message: bytes) -> bytes:
+        await trio.sleep_forever()
+        return message
+
+    async with echo_that(lost) as target:
+        job = Held(targets=(target,), connections=1, duration_s=60, every_s=0.1, read_timeout_s=0.1)
+        (result,) = await results_of(job)
+
+    assert "read_timeout" == result.error
+
+
+async def test_a_message_of_another_connection_breaks_it() -> None:
+    async def swapped(message: bytes) -> bytes:
+        return message[::-1]
+
+    async with echo_that(swapped) as target:
+        job = Held(targets=(target,), connections=7, duration_s=60, every_s=0.01)
+        results = await results_of(job)
+
+    assert {"bad_content"} == {result.error for result in results[1:]}
+
+
+async def test_a_server_that_knows_no_echo_is_a_failure() -> None:
+    async def handle(stream: trio.SocketStream) -> None:
+        await stream.receive_some(4096)
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, handle, [listener])
+        target = Target("127.0.0.1", listener.socket.getsockname()[1])
+        (result,) = await results_of(Held(targets=(target,), connections=1, duration_s=0.1))
+        nursery.cancel_scope.cancel()
+
+    assert "bad_http" == result.error
 
 
 async def test_a_kept_connection_that_dies_while_idle_fails_at_that_moment() -> None:
@@ -185,7 +256,9 @@ async def test_a_stop_ends_endless_jobs() -> None:
         ]
         await run_jobs(jobs, report, stop)
 
-    assert {"request"} == {item.kind for item in results}
+    assert Counter({("held", None): 2}) == Counter(
+        (item.kind, item.error) for item in results if item.kind != "request"
+    )
 
 
 async def test_udp_queries_are_answered_by_the_node() -> None:
