@@ -148,6 +148,25 @@ INTERFACE = MetricFamily(
 PEER_ALIVE = MetricFamily(
     name="galelb_peer_alive", help="1 if another balancer of the group is heard.", labels=("peer",)
 )
+GROUP_STANDING = MetricFamily(
+    name="galelb_group_standing",
+    help="1 for what this balancer is to its group: forming, quorate or cut off.",
+    labels=("standing",),
+)
+GROUP_BALANCERS = MetricFamily(
+    name="galelb_group_balancers",
+    help="Balancers of the group: configured ones, and those that live and count.",
+    labels=("which",),
+)
+GROUP_READY = MetricFamily(
+    name="galelb_group_ready", help="1 if this balancer may have addresses of the group."
+)
+GROUP_ADDRESSES = MetricFamily(
+    name="galelb_group_addresses",
+    help="Addresses that this balancer has now: VIPs, its own translation addresses, and those "
+    "that it inherited from balancers that are gone.",
+    labels=("kind",),
+)
 EVENTS = MetricFamily(
     name="galelb_events_total",
     help="What happened, by the name that the API's events have.",

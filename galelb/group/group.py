@@ -19,6 +19,7 @@ from galelb.group.holder import AddressHolder
 from galelb.group.identity import Identity, identify
 from galelb.group.member import GroupMember
 from galelb.group.neighbours import NeighbourAnnouncer
+from galelb.group.report import metrics as group_metrics
 from galelb.group.report import peer_statuses
 from galelb.group.report import status as group_status
 from galelb.group.sharing import FlowSharing
@@ -181,7 +182,8 @@ class Group:
     def metrics(self) -> Sequence[Metric]:
         """Return the group's own metrics."""
         parts = (self.sharing, self.transport)
-        return [metric for part in parts if part is not None for metric in part.metrics()]
+        others = [metric for part in parts if part is not None for metric in part.metrics()]
+        return group_metrics(self.member.state, self.addresses) + others
 
     def decide(self, address: IPAddress, *, draining: bool, weight: int | None) -> None:
         """Tell the group what an operator wants of a node."""

@@ -9,15 +9,16 @@ from typing import Protocol
 import trio
 
 from galelb.api.view import GroupStatus, PeerStatus
+from galelb.control import metric_families as family
 from galelb.group.addresses import Addresses
 from galelb.group.identity import Identity
 from galelb.group.ownership import vip_owner
 from galelb.group.peers import KnownPeer
 from galelb.group.quorum import Standing
 from galelb.group.state import GroupState
-from galelb.model import IPAddress, Peer
+from galelb.model import IPAddress, Metric, Peer
 
-__all__ = ["Lag", "peer_statuses", "status"]
+__all__ = ["Lag", "metrics", "peer_statuses", "status"]
 
 
 class Lag(Protocol):
@@ -51,6 +52,19 @@ def status(
         vips={str(vip): vip_owner(str(vip), members) or "" for vip in vips},
         sources=tuple(sorted(map(str, holdings.own | holdings.inherited))),
     )
+
+
+def metrics(state: GroupState, addresses: Addresses) -> list[Metric]:
+    """Return the metrics of the group."""
+    holdings = addresses.holdings
+    counts = {"configured": state.size, "alive": 1 + len(state.counted())}
+    kinds = {"vip": holdings.vips, "own": holdings.own, "inherited": holdings.inherited}
+    return [
+        *(family.GROUP_STANDING.sample(one is state.standing, one.value) for one in Standing),
+        *(family.GROUP_BALANCERS.sample(count, which) for which, count in counts.items()),
+        family.GROUP_READY.sample(state.about.ready),
+        *(family.GROUP_ADDRESSES.sample(len(found), kind) for kind, found in kinds.items()),
+    ]
 
 
 def peer_statuses(state: GroupState, identity: Identity, lag: Lag) -> tuple[PeerStatus, ...]:
