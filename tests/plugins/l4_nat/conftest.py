@@ -16,6 +16,7 @@ from galelb_plugins.l4_nat.layout import layout
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.plugin import L4Nat
 from galelb_plugins.l4_nat.share import NatShare
+from galelb_plugins.l4_nat.sweep import current_tick
 
 from galelb.flowshare import Accepted
 from galelb.forwarder import ForwardingView, HostView, PlannedNode
@@ -283,3 +284,9 @@ def group(runners: NatRunners) -> Callable[..., list[Balancer]]:
         return made
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tick_of() -> Callable[[PacketRunner], int]:
+    """The tick that ages are compared with."""
+    return current_tick
