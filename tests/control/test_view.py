@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from galelb.abi import Reason
 from galelb.api.exposition import exposition
-from galelb.api.view import InterfaceStatus
+from galelb.api.view import GroupStatus, InterfaceStatus, PeerStatus
 from galelb.config import BalancerConfig
 from galelb.control.chronicle import Chronicle
 from galelb.control.controller import Controller, Served
@@ -29,13 +29,19 @@ from galelb.control.work import Work
 from galelb.datapath.carrying import Carried
 from galelb.errors import MapError
 from galelb.forwarder import Forwarder, HostView, Options
+from galelb.group.report import metrics
+from galelb.group.state import GroupState, Holdings
+from galelb.group.words import About
 from galelb.health import HealthSettings, NodeHealth
 from galelb.model import (
     HealthReport,
     HealthStatus,
     Interface,
+    IPAddress,
+    Metric,
     NextHop,
     Node,
+    Peer,
     Protocol,
     Service,
     XdpMode,
@@ -72,6 +78,47 @@ class FakeForwarder(Forwarder):
 
     def notes(self, services: Sequence[Service], host: HostView) -> list[str]:
         return [f"{one.name} by an interface of mtu {host.private.mtu}" for one in services]
+
+
+class FakeMembership:
+    """A place in a group, and what operators decided."""
+
+    def __init__(self) -> None:
+        self.decisions: list[tuple[IPAddress, bool, int | None]] = []
+
+    def status(self) -> GroupStatus:
+        return GroupStatus(
+            name="lb1",
+            transport="gossip",
+            standing="quorate",
+            alive=2,
+            configured=3,
+            ready=True,
+            config_digest="",
+            tables_digest="",
+        )
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        return (PeerStatus(peer=Peer(address=A, port=9090, alive=True, name="lb2")),)
+
+    def notes(self) -> list[str]:
+        return ["one of the group is missing"]
+
+    def metrics(self) -> list[Metric]:
+        about = About(version="1", config="", tables="", ready=True, sharing_port=1)
+        state = GroupState(
+            "lb1",
+            3,
+            timeout_s=1.0,
+            about=about,
+            settings={},
+            enforce=False,
+            write=lambda *_: None,
+        )
+        return metrics(state, SimpleNamespace(holdings=Holdings()))  # type: ignore[arg-type]
+
+    def decide(self, address: IPAddress, *, draining: bool, weight: int | None) -> None:
+        self.decisions.append((address, draining, weight))
 
 
 class Secretive(Options):
@@ -150,6 +197,7 @@ async def view() -> RunningView:
         version="1.2.3",
         recorder=SimpleNamespace(capturing=False),  # type: ignore[arg-type]
         work=Work(chronicle=chronicle, lag=LoopLag(), report_times=desk.report_times),
+        membership=FakeMembership(),
     )
 
 
@@ -295,3 +343,21 @@ async def test_what_happens_to_nodes_is_their_history(view: RunningView) -> None
 
 async def test_the_lag_is_in_the_status(view: RunningView) -> None:
     assert view.work.lag.worst == (await view.status()).event_loop_lag_s
+
+
+async def test_the_group_hears_of_what_operators_want(view: RunningView) -> None:
+    await view.drain(A, on=True)
+    await view.set_weight(A, 5)
+
+    assert isinstance(view.membership, FakeMembership)
+    assert [(A, True, None), (A, True, 5)] == view.membership.decisions
+
+
+async def test_the_group_has_its_say_in_the_status(view: RunningView) -> None:
+    assert "one of the group is missing" == (await view.status()).notes[0]
+    assert ["lb2"] == [one.peer.name for one in await view.peers()]
+
+    view.membership = None
+
+    assert await view.group() is None
+    assert ["10.1.0.2", "fd00::2"] == [str(one.peer.address) for one in await view.peers()]
