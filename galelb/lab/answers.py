@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts at the clients by which machine answers come: from nodes, or through a balancer."""
+"""Counts at clients or their router by whom answers are sent: by nodes, or by a balancer."""
 
 from __future__ import annotations
 
@@ -27,25 +27,34 @@ def count_answers(plan: Plan) -> None:
         table inet gale {{
             counter answers {{ }}
             counter relayed {{ }}
-            chain input {{
-                type filter hook input priority 0;
+            chain seen {{
+                type filter hook {_hook(plan)} priority 0;
                 {ports} counter name "answers"
                 ether saddr {{ {macs} }} {ports} counter name "relayed"
             }}
         }}"""
-    for client in plan.of(Role.CLIENT):
-        _nft(client, "-f", "-", text=rules)
+    for host in _observers(plan):
+        _nft(host, "-f", "-", text=rules)
 
 
 def answers_of(plan: Plan) -> dict[str, int]:
     """Return packets: all `answers`, and those `relayed` by a balancer. Raises LabError."""
     total = dict.fromkeys(_COUNTERS, 0)
-    for client in plan.of(Role.CLIENT):
-        told = json.loads(_nft(client, "-j", "list", "counters", "table", "inet", "gale"))
+    for host in _observers(plan):
+        told = json.loads(_nft(host, "-j", "list", "counters", "table", "inet", "gale"))
         for one in told["nftables"]:
             if "counter" in one:
                 total[one["counter"]["name"]] += one["counter"]["packets"]
     return total
+
+
+def _observers(plan: Plan) -> tuple[Host, ...]:
+    """Return who sees the frames of nodes and balancers: clients, or the router before them."""
+    return plan.of(Role.ROUTER) or plan.of(Role.CLIENT)
+
+
+def _hook(plan: Plan) -> str:
+    return "forward" if plan.spec.has_router else "input"
 
 
 def _mac(host: Host) -> str:

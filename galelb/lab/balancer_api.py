@@ -11,7 +11,7 @@ import attrs
 from galelb.lab.hosts import Host
 from galelb.lab.http_client import FetchError, HttpConnection
 
-__all__ = ["NodesInUse", "nodes", "nodes_in_use", "status"]
+__all__ = ["NodesInUse", "nodes", "nodes_in_use", "peers", "status"]
 
 _TIMEOUT_S = 2.0
 
@@ -39,6 +39,12 @@ async def nodes(balancer: Host) -> list[dict[str, Any]]:
     """Return the balancer's nodes, as `galelb nodes --json` prints them."""
     (answer,) = await _get(balancer, "/v1/nodes")
     return list(answer["nodes"])
+
+
+async def peers(balancer: Host) -> dict[str, Any]:
+    """Return the balancer's view of its group, as `galelb peers --json` prints it."""
+    (answer,) = await _get(balancer, "/v1/peers")
+    return answer
 
 
 async def status(balancer: Host) -> dict[str, Any]:

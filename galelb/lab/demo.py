@@ -12,20 +12,13 @@ import trio
 
 from galelb.lab.clients import run_load
 from galelb.lab.configs import CHECKS_TIMEOUT_S
+from galelb.lab.demo_group import GroupEvents
+from galelb.lab.demo_jobs import steady_jobs
 from galelb.lab.hosts import Host, Plan, Role
-from galelb.lab.http_client import Target
-from galelb.lab.jobs import (
-    CONNECT_TIMEOUT_S,
-    READ_TIMEOUT_S,
-    Downloads,
-    Job,
-    Requests,
-)
 from galelb.lab.lab import kill_host, start_host
 from galelb.lab.ready import wait_unused
 from galelb.lab.state import LabState
-from galelb.lab.tally import Tally, Window
-from galelb.lab.topology import cut
+from galelb.lab.tally import EVENTS, Tally, Window
 
 __all__ = ["Demo", "problems_of"]
 
@@ -42,15 +35,7 @@ _TABLE_WRITTEN_S = 0.2
 _RETURN_TIMEOUT_S = 20.0
 _FLOWS_MOVED_S = 0.7
 """After a new table: until every connection has sent something, and learnt that it moved."""
-_CLIENTS_NOTICE_S = CONNECT_TIMEOUT_S + READ_TIMEOUT_S + 0.5
 _POLL_S = 0.05
-
-# In total, over all clients: what two cores carry easily beside balancers and nodes.
-_FRESH, _KEPT, _DOWNLOADS = 8, 4, 4
-_PAUSE_S = 0.02
-_KEPT_PAUSE_S = 0.5
-"""Seldom: one connection is one choice of a node, and the counts are to show the choices."""
-_DOWNLOAD_SIZE, _DOWNLOAD_RATE = 1_250_000, 250_000
 
 
 @attrs.define
@@ -70,7 +55,7 @@ class Demo:
         plan = self.state.plan
         async with trio.open_nursery() as nursery:
             for client in plan.of(Role.CLIENT):
-                nursery.start_soon(run_load, client, _jobs(plan), self.tally.add, stop)
+                nursery.start_soon(run_load, client, steady_jobs(plan), self.tally.add, stop)
             await self._timeline(plan)
             stop.set()
 
@@ -84,8 +69,8 @@ class Demo:
         await self._return_node(node)
         out_s = time.monotonic() - death
         await trio.sleep(_STEADY_S / 2)
-        if len(plan.of(Role.BALANCER)) > 1:
-            await self._kill_balancer(plan, plan.of(Role.BALANCER)[-1])
+        if plan.spec.is_group:
+            await GroupEvents(self.state, self.tally, self.say).run()
         until = self.started + out_s / _SHARE_OF_OUTAGE - time.monotonic()
         await trio.sleep(min(max(_STEADY_S / 2, until), _LONGEST_TAIL_S))
 
@@ -114,31 +99,17 @@ class Demo:
             await trio.sleep(_FLOWS_MOVED_S)
         window.end = time.monotonic()
 
-    async def _kill_balancer(self, plan: Plan, balancer: Host) -> None:
-        targets = {str(target) for target in _targets(plan, balancer)}
-        window = self._open("balancer_kill", balancer, frozenset(targets))
-        # The kernel of a machine forwards on when the daemon dies: this is the whole machine.
-        kill_host(self.state, balancer)
-        cut(plan, balancer)
-        self.say(f"{balancer.name}: machine lost (kill -9, links down)")
-        await trio.sleep(_CLIENTS_NOTICE_S)
-        window.end = time.monotonic()
-        window.recovered = window.start
-        failed = len(self.tally.failures_in(window))
-        self.say(f"{balancer.name}: clients go on through the other address, {failed} failed")
-
     async def _first_answer(self, node: Host, since: float) -> float:
         while True:
             if self.tally.last_seen(node.name) >= since:
                 return self.tally.last_seen(node.name)
             await trio.sleep(_POLL_S)
 
-    def _open(self, event: str, host: Host, targets: frozenset[str] = frozenset()) -> Window:
+    def _open(self, event: str, host: Host) -> Window:
         window = Window(
             event=event,
             host=host.name,
             start=time.monotonic(),
-            targets=targets,
             moves_flows=self.state.spec.stateless and host.role is Role.NODE,
         )
         self.tally.windows.append(window)
@@ -153,7 +124,9 @@ def problems_of(result: dict[str, Any]) -> list[str]:
     if result["downloads"]["broken"]:
         problems.append(f"{result['downloads']['broken']} downloads broke without a reason")
     problems += [f"{name} got no request" for name, n in result["per_node"].items() if not n]
-    for event in ("node_kill", "node_return", "balancer_kill"):
+    if "held" in result and result["held"]["broken"]:
+        problems.append(f"{result['held']['broken']} held connections broke without a reason")
+    for event in EVENTS:
         if event in result and result[event]["recovered_s"] is None:
             problems.append(f"no recovery was seen after {event}")
     return [*problems, *_detours(result)]
@@ -171,32 +144,3 @@ def _detours(result: dict[str, Any]) -> Iterator[str]:
         yield f"{seen['other']} times a node saw another address than the client's"
     if seen is not None and not seen["own"]:
         yield "no node told which address it saw"
-
-
-def _jobs(plan: Plan) -> list[Job]:
-    targets = _targets(plan)
-    clients = plan.spec.clients
-    return [
-        Requests(
-            targets=targets,
-            fresh=max(1, _FRESH // clients),
-            kept=max(1, _KEPT // clients),
-            pause_s=_PAUSE_S,
-            kept_pause_s=_KEPT_PAUSE_S,
-        ),
-        Downloads(
-            targets=targets,
-            parallel=max(1, _DOWNLOADS // clients),
-            size=_DOWNLOAD_SIZE,
-            rate=_DOWNLOAD_RATE,
-            count=None,
-        ),
-    ]
-
-
-def _targets(plan: Plan, balancer: Host | None = None) -> tuple[Target, ...]:
-    return tuple(
-        Target(vip.address, vip.port)
-        for vip in plan.vips
-        if vip.protocol == "tcp" and (balancer is None or vip.balancer == balancer.name)
-    )

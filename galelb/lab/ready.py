@@ -8,6 +8,7 @@ import trio
 from galelb.errors import LabError
 from galelb.lab.balancer_api import nodes_in_use
 from galelb.lab.clients import collect
+from galelb.lab.group_ready import unfinished_group
 from galelb.lab.hosts import Host, Plan, Role
 from galelb.lab.http_client import FetchError, Target
 from galelb.lab.jobs import Job, Queries, Requests
@@ -96,7 +97,7 @@ async def _missing(state: LabState) -> list[str]:
             missing += [
                 f"{balancer.name} {what}" for what in await _unfinished(balancer, plan, nodes)
             ]
-    return missing
+    return missing or await unfinished_group(state)
 
 
 async def _unfinished(balancer: Host, plan: Plan, nodes: list[Host]) -> list[str]:

@@ -92,7 +92,7 @@ async def _demo(state: LabState, console: Console) -> dict[str, Any]:
             nursery.start_soon(view.keep_drawing)
             await Demo(state, tally, view.say).run()
             nursery.cancel_scope.cancel()
-    for failure in (*tally.unexplained[:10], *tally.broken[:10]):
+    for failure in (*tally.unexplained[:10], *tally.broken[:10], *tally.broken_held[:10]):
         console.print(f"failed: {failure.to_json()}", markup=False)
     counts = {"plugin": spec.plugin, "balancers": spec.balancers, "nodes": spec.nodes}
     result = counts | tally.to_json()

@@ -16,8 +16,21 @@ import attrs
 
 from galelb.lab.jobs import Result
 
-__all__ = ["Tally", "Window"]
+__all__ = ["EVENTS", "Tally", "Window"]
 
+EVENTS = {
+    "node_kill": "node killed",
+    "node_return": "node returned",
+    "balancer_kill": "balancer lost",
+    "balancer_return": "balancer returned",
+    "partition": "balancer cut off",
+    "heal": "balancer connected",
+}
+"""Events in their order, as programs and as people call them."""
+
+_ENDS_OF_OUTAGES = ("node_return", "balancer_return", "heal")
+_LASTING = ("download", "held")
+"""What goes on for long over one connection."""
 _MOST_FAILURES = 10_000
 _RATE_OVER_S = 2.0
 
@@ -31,8 +44,6 @@ class Window:
     start: float
     end: float | None = None
     """None while it lasts."""
-    targets: frozenset[str] = frozenset()
-    """Addresses that died with the host."""
     recovered: float | None = None
     """When all was well again; None = not seen yet."""
     moves_flows: bool = False
@@ -42,12 +53,12 @@ class Window:
         """Whether the event may have made this one fail."""
         if result.end < self.start or (self.end is not None and result.start > self.end):
             return False
-        if result.kind != "download" or not result.node:
+        if result.kind not in _LASTING or not result.node:
             return True
         if self.moves_flows and self._lasts_at(result.end):
             return True
-        # A transfer that had begun may break only with the node or balancer it went through.
-        return result.node == self.host or result.target in self.targets
+        # What had begun may break only with the node that it went to.
+        return result.node == self.host
 
     def _lasts_at(self, moment: float) -> bool:
         return self.end is None or moment <= self.end
@@ -60,6 +71,9 @@ class Tally:
         self.per_node: Counter[str] = Counter(dict.fromkeys(nodes, 0))
         self.requests = 0
         self.downloads = 0
+        self.held = 0
+        self.longest_stall_s = 0.0
+        """Of held connections that did not break."""
         self.seen_as: Counter[bool] = Counter({True: 0, False: 0})
         """Answers by whether the node saw the client's own address."""
         self.windows: list[Window] = []
@@ -67,11 +81,14 @@ class Tally:
         self._overflow = 0
         self._recent: deque[float] = deque(maxlen=100_000)
         self._last_seen: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
 
     def add(self, result: Result) -> None:
         """Count one result."""
         if result.kind == "download":
             self.downloads += 1
+        elif result.kind == "held":
+            self._add_held(result)
         else:
             self.requests += 1
             self._recent.append(result.end)
@@ -82,10 +99,15 @@ class Tally:
         elif result.kind == "request":
             self.per_node[result.node] += 1
             self._last_seen[result.node] = result.end
+            self._answered[result.target] = max(self.answered_since(result.target), result.start)
 
     def last_seen(self, node: str) -> float:
         """Return when the node answered a request last; minus infinity when never."""
         return self._last_seen.get(node, float("-inf"))
+
+    def answered_since(self, target: str) -> float:
+        """Return when the last request began that an address has answered; minus infinity: none."""
+        return self._answered.get(target, float("-inf"))
 
     def rate(self, now: float) -> float:
         """Return the requests per second of late."""
@@ -98,10 +120,10 @@ class Tally:
         """Hosts that were killed and have not recovered."""
         dead: set[str] = set()
         for window in self.windows:
-            if window.event == "node_return" and window.recovered is not None:
-                dead.discard(window.host)
-            elif window.event != "node_return":
+            if window.event not in _ENDS_OF_OUTAGES:
                 dead.add(window.host)
+            elif window.recovered is not None:
+                dead.discard(window.host)
         return frozenset(dead)
 
     def failures_in(self, window: Window) -> list[Result]:
@@ -115,23 +137,34 @@ class Tally:
 
     @property
     def broken(self) -> list[Result]:
-        """Downloads that failed although neither their node nor their balancer was killed."""
+        """Downloads that failed although their node was not killed."""
         return self._unexplained("download")
 
     @property
+    def broken_held(self) -> list[Result]:
+        """Held connections that broke although their node was not killed."""
+        return self._unexplained("held")
+
+    @property
     def failures(self) -> int:
-        """How many requests and downloads failed, for whatever reason."""
+        """How many requests, downloads and held connections failed, for whatever reason."""
         return len(self._failures) + self._overflow
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and events as `galelb lab demo --json` prints them."""
         events = {window.event: self._event_json(window) for window in self.windows}
+        held = {
+            "total": self.held,
+            "broken": len(self.broken_held),
+            "longest_stall_s": round(self.longest_stall_s, 3),
+        }
         return {
             "requests": self.requests,
             "failed": len(self.unexplained) + self._overflow,
             "per_node": dict(self.per_node),
             **events,
             "downloads": {"total": self.downloads, "broken": len(self.broken)},
+            **({"held": held} if self.held else {}),
         }
 
     def _event_json(self, window: Window) -> dict[str, Any]:
@@ -141,6 +174,11 @@ class Tally:
         if recovered is not None:
             recovered = round(max([recovered, *ends]) - window.start, 3)
         return {"failed": len(failures), "recovered_s": recovered}
+
+    def _add_held(self, result: Result) -> None:
+        self.held += 1
+        if result.error is None:
+            self.longest_stall_s = max(self.longest_stall_s, result.stall_s)
 
     def _add_failure(self, result: Result) -> None:
         if len(self._failures) < _MOST_FAILURES:
@@ -152,7 +190,7 @@ class Tally:
         return [
             failure
             for failure in self._failures
-            if (failure.kind == "download") == (kind == "download")
+            if (failure.kind if failure.kind in _LASTING else "request") == kind
             and self._window_of(failure) is None
         ]
 

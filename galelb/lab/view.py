@@ -16,19 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from galelb.lab.demo import problems_of
+from galelb.lab.holders import find_holders, vips_of
 from galelb.lab.hosts import Plan, Role
-from galelb.lab.tally import Tally
+from galelb.lab.tally import EVENTS, Tally
 
 __all__ = ["DemoView", "final_table"]
 
 _REFRESH_S = 0.25
 _BAR_WIDTH = 40
 _LINES = 8
-_EVENT_TITLES = {
-    "node_kill": "node killed",
-    "node_return": "node returned",
-    "balancer_kill": "balancer lost",
-}
 
 
 class DemoView:
@@ -43,6 +39,7 @@ class DemoView:
         self._live: Live | None = None
         self._last = (time.monotonic(), Counter[str]())
         self._rates: dict[str, float] = {}
+        self._holders: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> Self:
         """Begin to draw, when there is a terminal to draw on."""
@@ -74,6 +71,8 @@ class DemoView:
         """Draw again a few times a second until cancelled; does nothing without a terminal."""
         while self._live is not None:
             self._measure()
+            if self._plan.spec.is_group:
+                self._holders = await find_holders(self._plan)
             self._live.update(self._picture(), refresh=True)
             await trio.sleep(_REFRESH_S)
 
@@ -87,7 +86,7 @@ class DemoView:
 
     def _picture(self) -> RenderableType:
         tally, spec = self._tally, self._plan.spec
-        unexplained = len(tally.unexplained) + len(tally.broken)
+        unexplained = len(tally.unexplained) + len(tally.broken) + len(tally.broken_held)
         title = Text.assemble(
             ("galelb lab", "bold"),
             f"   {spec.plugin}   clients {spec.clients}, balancers {spec.balancers}, ",
@@ -100,7 +99,19 @@ class DemoView:
             (f"of these without a reason {unexplained}", "bold red" if unexplained else "green"),
         )
         lines = (Text(line) for line in self._lines)
-        return Group(title, counts, Text(), self._bars(), Text(), *lines)
+        balancers = (self._balancers(), Text()) if spec.is_group else ()
+        return Group(title, counts, Text(), *balancers, self._bars(), Text(), *lines)
+
+    def _balancers(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        for balancer in self._plan.of(Role.BALANCER):
+            dead = balancer.name in self._tally.dead
+            vips = ", ".join(sorted(vips_of(self._holders, balancer)))
+            table.add_row(
+                Text(balancer.name, "bold red" if dead else ""),
+                Text("lost" if dead else vips or "no VIP", "red" if dead else "cyan"),
+            )
+        return table
 
     def _bars(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -125,7 +136,7 @@ def final_table(plan: Plan, result: dict[str, Any]) -> RenderableType:
         share, expected = f"{count / total:.1%}", f"{node.weight / weights:.1%}"
         nodes.add_row(node.name, str(node.weight), str(count), share, expected)
     events = Table("event", "failed", "recovered after", box=None, padding=(0, 2))
-    for event, title in _EVENT_TITLES.items():
+    for event, title in EVENTS.items():
         if event in result:
             after = result[event]["recovered_s"]
             shown = "never" if after is None else f"{after:.2f} s"
@@ -135,6 +146,12 @@ def final_table(plan: Plan, result: dict[str, Any]) -> RenderableType:
         f"{result['requests']} requests, {result['failed']} failed outside these events; "
         f"{downloads['total']} downloads, {downloads['broken']} broken"
     )
+    if "held" in result:
+        held = result["held"]
+        summary += (
+            f"\n{held['total']} connections held while balancers came and went: {held['broken']}"
+            f" broken, longest stall {held['longest_stall_s']:.2f} s"
+        )
     if "client_address_seen" in result:
         summary += "\n" + _direct(result)
     problems = problems_of(result)

@@ -4,6 +4,7 @@
 from typing import Any
 
 import attrs
+import pytest
 
 from galelb.lab.demo import problems_of
 from galelb.lab.jobs import Result
@@ -87,13 +88,54 @@ def test_downloads_break_only_with_their_own_node() -> None:
     assert [] == tally.unexplained
 
 
-def test_downloads_break_with_their_own_balancer() -> None:
-    window = Window(
-        event="balancer_kill", host="lb1", start=10, end=13, targets=frozenset({TARGET})
-    )
-    tally = tally_of(download(5, 12, node="n2", error="read_timeout"), windows=(window,))
+def held(start: float, end: float, **values: Any) -> Result:
+    return Result(kind="held", start=start, end=end, target=TARGET, node="n1", **values)
 
-    assert [] == tally.broken
+
+def test_nothing_that_lasts_breaks_with_a_balancer() -> None:
+    window = Window(event="balancer_kill", host="lb1", start=10, end=13, recovered=11)
+    late = request(10.5, 11.5, node="", error="connect_timeout")
+    broken, lost = held(5, 12, error="read_timeout"), download(5, 12, error="reset")
+    tally = tally_of(broken, lost, late, windows=(window,))
+
+    assert ([broken], [lost]) == (tally.broken_held, tally.broken)
+    assert [] == tally.unexplained
+    assert {"failed": 1, "recovered_s": 1.5} == tally.to_json()["balancer_kill"]
+
+
+def test_held_connections_are_counted_apart() -> None:
+    tally = tally_of(held(0, 9, stall_s=1.25), held(0, 9, stall_s=0.5), held(0, 3, error="reset"))
+
+    assert {"total": 3, "broken": 1, "longest_stall_s": 1.25} == tally.to_json()["held"]
+    assert 0 == tally.requests
+    assert "1 held connections broke without a reason" in problems_of(tally.to_json())
+
+
+def test_held_connections_break_with_their_node() -> None:
+    tally = tally_of(held(0, 10.5, error="reset"), windows=(death("n1", 10, 11),))
+
+    assert [] == tally.broken_held
+
+
+def test_an_address_has_answered_since_the_last_request_of_it_began() -> None:
+    tally = tally_of(request(1, 9), request(3, 4), request(5, 6, error="reset"))
+
+    assert 3 == tally.answered_since(TARGET)
+    assert tally.answered_since("203.0.113.12:8080") < 0
+
+
+@pytest.mark.parametrize(
+    ("end", "back"), [("node_return", 1), ("balancer_return", 1), ("heal", 1), ("heal", None)]
+)
+def test_who_was_lost_is_so_until_it_recovered(end: str, back: float | None) -> None:
+    tally = tally_of(
+        windows=(
+            Window(event="partition", host="lb1", start=0, recovered=0.5),
+            Window(event=end, host="lb1", start=0.7, recovered=back),
+        )
+    )
+
+    assert (back is None) == ("lb1" in tally.dead)
 
 
 def test_the_object_that_programs_read() -> None:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to balancers in the demo: one is lost and returns, one is cut off and healed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+import trio
+
+from galelb.lab.clients import run_load
+from galelb.lab.demo_jobs import held_jobs, targets_of
+from galelb.lab.group_ready import group_state, wait_group
+from galelb.lab.holders import find_holders, vips_of
+from galelb.lab.hosts import Host, Role
+from galelb.lab.lab import kill_host, start_host
+from galelb.lab.state import LabState
+from galelb.lab.tally import Tally, Window
+from galelb.lab.topology import cut, heal
+
+__all__ = ["GroupEvents"]
+
+_TAKEOVER_TIMEOUT_S = 15.0
+_RETURN_TIMEOUT_S = 45.0
+_BETWEEN_S = 2.0
+_CUT_OFF_S = 3.0
+_POLL_S = 0.05
+_LEAST_FOR_PARTITION = 3
+"""Of two balancers none has a majority, so both go on."""
+
+
+@attrs.define
+class GroupEvents:
+    """The part of a demo that is about balancers; connections are held open all the while."""
+
+    state: LabState
+    tally: Tally
+    say: Callable[[str], None]
+
+    async def run(self) -> None:
+        """Let everything happen."""
+        balancers = self.state.plan.of(Role.BALANCER)
+        async with self._held():
+            lost = await self._owner(balancers)
+            had = await self._lose(lost)
+            await trio.sleep(_BETWEEN_S)
+            await self._return(lost, had)
+            if len(balancers) >= _LEAST_FOR_PARTITION:
+                await trio.sleep(_BETWEEN_S)
+                other = await self._owner([one for one in balancers if one is not lost])
+                had = await self._cut_off(other)
+                await trio.sleep(_CUT_OFF_S)
+                await self._heal(other, had)
+            await trio.sleep(_BETWEEN_S)
+
+    @contextlib.asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """Hold connections open meanwhile; they may not break with any balancer."""
+        plan, stop = self.state.plan, trio.Event()
+        async with trio.open_nursery() as nursery:
+            for client in plan.of(Role.CLIENT):
+                nursery.start_soon(run_load, client, held_jobs(plan), self.tally.add, stop)
+            self.say("clients hold connections open, with messages both ways")
+            await trio.sleep(_BETWEEN_S)
+            yield
+            stop.set()
+
+    async def _owner(self, among: list[Host] | tuple[Host, ...]) -> Host:
+        """Return the balancer with the most VIPs, the last of equal ones."""
+        held = await find_holders(self.state.plan)
+        return max(reversed(among), key=lambda one: len(vips_of(held, one)))
+
+    async def _lose(self, balancer: Host) -> frozenset[str]:
+        plan = self.state.plan
+        had = vips_of(await find_holders(plan), balancer)
+        window = self._open("balancer_kill", balancer)
+        # The kernel of a machine forwards on when the daemon dies: this is the whole machine.
+        kill_host(self.state, balancer)
+        cut(plan, balancer)
+        self.say(f"{balancer.name}: machine lost (kill -9, links down); it had {_listed(had)}")
+        await self._taken_over(window)
+        return had
+
+    async def _return(self, balancer: Host, had: frozenset[str]) -> None:
+        window = self._open("balancer_return", balancer)
+        heal(self.state.plan, balancer)
+        start_host(self.state, balancer)
+        self.say(f"{balancer.name}: plugged in and started again")
+        await self._back(window, balancer, had)
+
+    async def _cut_off(self, balancer: Host) -> frozenset[str]:
+        plan = self.state.plan
+        had = vips_of(await find_holders(plan), balancer)
+        window = self._open("partition", balancer)
+        cut(plan, balancer, silent=True)
+        self.say(f"{balancer.name}: cut off from all, its links stay up; it had {_listed(had)}")
+        await self._taken_over(window)
+        return had
+
+    async def _heal(self, balancer: Host, had: frozenset[str]) -> None:
+        window = self._open("heal", balancer)
+        heal(self.state.plan, balancer)
+        self.say(f"{balancer.name}: connected again")
+        await self._back(window, balancer, had)
+
+    async def _taken_over(self, window: Window) -> None:
+        """Wait until every VIP has answered a request that began after the event."""
+        targets = [str(target) for target in targets_of(self.state.plan)]
+        with trio.move_on_after(_TAKEOVER_TIMEOUT_S):
+            while True:
+                if min(map(self.tally.answered_since, targets)) >= window.start:
+                    break
+                await trio.sleep(_POLL_S)
+            window.recovered = time.monotonic()
+            after = window.recovered - window.start
+            self.say(f"{window.host}: all VIPs answer without it after {after:.2f} s")
+        window.end = time.monotonic()
+
+    async def _back(self, window: Window, balancer: Host, had: frozenset[str]) -> None:
+        """Wait until the group is whole, its tables are equal and the VIPs are where they were."""
+        with trio.move_on_after(_RETURN_TIMEOUT_S):
+            await wait_group(self.state)
+            while True:
+                if had <= vips_of(await find_holders(self.state.plan), balancer):
+                    break
+                await trio.sleep(_POLL_S)
+            window.recovered = time.monotonic()
+            after = window.recovered - window.start
+            self.say(f"{balancer.name}: has {_listed(had)} again after {after:.2f} s")
+        if window.recovered is None:
+            self.say(f"{balancer.name}: {await group_state(balancer)}")
+        window.end = time.monotonic()
+
+    def _open(self, event: str, host: Host) -> Window:
+        window = Window(event=event, host=host.name, start=time.monotonic())
+        self.tally.windows.append(window)
+        return window
+
+
+def _listed(vips: frozenset[str]) -> str:
+    return ", ".join(sorted(vips)) or "no VIP"
