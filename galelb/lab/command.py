@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from galelb.lab.hosts import CLIENTS, PRIVATE, PUBLIC
-from galelb.lab.options import make_spec, spec_options
+from galelb.lab.options import DURATION, make_spec, spec_options
 
 __all__ = ["lab_group"]
 
@@ -107,6 +107,41 @@ def _on_host(name: str | None, host: str, action: Callable[..., None], **options
     with locked():
         state = find_lab(name)
         action(state, state.plan.host(host), **options)
+
+
+@lab_group.command("load", short_help="Hold connections open through a lab's VIPs.")
+@_name
+@click.option("--client", default="client1", show_default=True, help="Who opens them.")
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 10_000),
+    default=1000,
+    show_default=True,
+    help="How many.",
+)
+@click.option(
+    "--duration", type=DURATION, default="30s", show_default=True, help="From when all are open."
+)
+@click.option(
+    "--every", type=DURATION, default="1s", show_default=True, help="How often each is used."
+)
+@_json
+def load_command(name: str | None, client: str, as_json: bool, **job: Any) -> None:
+    """Hold many connections open through the VIPs of a lab, with messages both ways.
+
+    Kill and cut hosts meanwhile. Exits with 1 when a connection broke.
+    """
+    from galelb.lab.load_report import hold_load
+    from galelb.lab.state import find_lab
+
+    state = find_lab(name)
+    held = {
+        "connections": job["connections"],
+        "duration_s": job["duration"],
+        "every_s": job["every"],
+    }
+    well = hold_load(state, state.plan.host(client), held, as_json=as_json)
+    raise SystemExit(0 if well else 1)
 
 
 @lab_group.command("kill")

@@ -115,7 +115,7 @@ class Result:
     """What became of one request, download, held connection or query."""
 
     kind: str
-    """request, download, held or query."""
+    """request, download, held or query; opened when all connections to be held are open."""
     start: float
     """Monotonic clock, which all processes of a machine share; seconds."""
     end: float

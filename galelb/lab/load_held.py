@@ -36,7 +36,8 @@ Report = Callable[[Result], None]
 async def run_held(job: Held, report: Report, stop: trio.Event) -> None:
     """Open all connections, then use each now and then until the time is over or `stop` is set.
 
-    Every connection is reported once, when it breaks or at the end.
+    Every connection is reported once, when it breaks or at the end; besides "opened" is, with
+    their number as its size, when all are open.
     """
     with ManySockets() as sockets:
         async with trio.open_nursery() as nursery:
@@ -74,6 +75,7 @@ class _AllHeld:
             nursery.start_soon(self._use_all)
             nursery.start_soon(self._watch)
             await self._open_all()
+            self._report(_opened(len(self._open)))
             with trio.move_on_after(self._job.duration_s) as self._holding:
                 if self._open:
                     await self._stop.wait()
@@ -165,3 +167,8 @@ class _AllHeld:
 
 def _failed(start: float, target: Target, cause: str) -> Result:
     return Result(kind="held", start=start, end=time.monotonic(), target=str(target), error=cause)
+
+
+def _opened(count: int) -> Result:
+    now = time.monotonic()
+    return Result(kind="opened", start=now, end=now, target="", size=count)

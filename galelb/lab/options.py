@@ -8,10 +8,33 @@ from typing import Any, TypeVar
 
 import click
 
+from galelb.durations import parse_duration
 from galelb.errors import ConfigError
 from galelb.lab.spec import ANNOUNCERS, FAMILIES, TRANSPORTS, LabSpec
 
-__all__ = ["make_spec", "spec_options"]
+__all__ = ["DURATION", "make_spec", "spec_options"]
+
+
+class _Duration(click.ParamType[float]):
+    """Seconds, written as in configuration files."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds, or fail as click does."""
+        try:
+            seconds = value if isinstance(value, float) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if seconds <= 0:
+            self.fail("must be longer than nothing", param, ctx)
+        return seconds
+
+
+DURATION = _Duration()
+"""An option such as 1m30s."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

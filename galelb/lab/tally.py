@@ -85,6 +85,8 @@ class Tally:
 
     def add(self, result: Result) -> None:
         """Count one result."""
+        if result.kind == "opened":
+            return
         if result.kind == "download":
             self.downloads += 1
         elif result.kind == "held":

@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def test_every_command_has_help() -> None:
-    for name in ("up", "down", "demo", "status", "exec", "kill", "start", "cut", "heal"):
+    for name in ("up", "down", "demo", "status", "exec", "load", "kill", "start", "cut", "heal"):
         result = CliRunner().invoke(lab_group, [name, "--help"])
 
         assert (name, 0) == (name, result.exit_code)
@@ -103,3 +103,11 @@ def test_a_damaged_record_says_what_to_do(tmp_path: Any) -> None:
 
     with pytest.raises(LabError, match="ip netns delete"):
         find_lab(None, tmp_path)
+
+
+@pytest.mark.parametrize("bad", [["--every", "5"], ["--every", "0s"], ["--connections", "10001"]])
+def test_bad_loads_are_answered_at_once(bad: list[str]) -> None:
+    result = CliRunner().invoke(lab_group, ["load", *bad])
+
+    assert 2 == result.exit_code, result.output
+    assert bad[0] in result.output

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who has a VIP, by what `ip` prints on the hosts of a lab."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galelb.lab import holders as module
+from galelb.lab.holders import holders, vips_of
+from galelb.lab.hosts import Plan
+from galelb.lab.plan import make_plan
+from galelb.lab.spec import LabSpec
+
+
+def group(**values: Any) -> Plan:
+    spec = LabSpec(name="t", prefix="gale0000", balancers=2, **values)
+    return make_plan(spec, Path("/run/test-lab"))
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Any]:
+    """What `ip` prints: by namespace and the first word after its options."""
+    answers: dict[tuple[str, str], Any] = {}
+
+    def run_tool(argv: Sequence[str], text: str = "") -> str:
+        answer = answers.get((argv[2], argv[4]))
+        return "" if answer is None else json.dumps(answer)
+
+    monkeypatch.setattr(module, "run_tool", run_tool)
+    return answers
+
+
+def test_without_a_router_who_has_the_address_has_the_vip(printed: Any) -> None:
+    plan = group()
+    own, vip = {"local": "203.0.113.11"}, {"local": "203.0.113.192"}
+    printed["gale0000-lb1", "address"] = [{"ifname": "lo"}, {"addr_info": [own, vip]}]
+    held = holders(plan)
+
+    assert {"203.0.113.191": frozenset(), "203.0.113.192": frozenset({"lb1"})} == held
+    assert {"203.0.113.192"} == vips_of(held, plan.host("lb1"))
+    assert frozenset() == vips_of(held, plan.host("lb2"))
+
+
+def test_with_a_router_its_routes_tell(printed: Any) -> None:
+    hops = [{"gateway": "203.0.113.11"}, {"gateway": "203.0.113.12"}]
+    printed["gale0000-router", "-4"] = [
+        {"dst": "192.0.2.191", "nexthops": hops},
+        {"dst": "192.0.2.192", "gateway": "203.0.113.12"},
+        {"dst": "192.0.2.7", "gateway": "203.0.113.99"},
+    ]
+    printed["gale0000-router", "-6"] = [{"dst": "2001:db8:2::191", "gateway": "2001:db8:113::11"}]
+
+    assert {
+        "192.0.2.191": {"lb1", "lb2"},
+        "2001:db8:2::191": {"lb1"},
+        "192.0.2.192": {"lb2"},
+        "2001:db8:2::192": set(),
+    } == holders(group(announce="bgp", ipv6=True))
