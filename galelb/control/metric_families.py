@@ -167,6 +167,40 @@ GROUP_ADDRESSES = MetricFamily(
     "that it inherited from balancers that are gone.",
     labels=("kind",),
 )
+COPY_LAG = MetricFamily(
+    name="galelb_peer_copy_lag_seconds",
+    help="How far a peer's copy of this balancer's connections is behind.",
+    labels=("peer",),
+)
+COPY_BEHIND = MetricFamily(
+    name="galelb_copy_behind_seconds",
+    help="How far this balancer's copy of a peer's connections is behind.",
+    labels=("peer",),
+)
+COPY_COMPLETE = MetricFamily(
+    name="galelb_copy_complete",
+    help="1 if all connections of a peer have been copied once.",
+    labels=("peer",),
+)
+SHARED_FLOWS = MetricFamily(
+    name="galelb_shared_flows_total",
+    help="Connections that peers sent: added, updated, known (nothing new), waiting (for their "
+    "node or service), refused (no room, or a newer one has their port); batches that were "
+    "skipped (no such forwarder here), or failed.",
+    kind="counter",
+    labels=("result",),
+)
+SHARED_BYTES = MetricFamily(
+    name="galelb_shared_bytes_total",
+    help="Bytes of connections that were sent to peers.",
+    kind="counter",
+)
+SHARING_REFUSED = MetricFamily(
+    name="galelb_sharing_refused_total",
+    help="Streams for sharing connections that were refused or broken off, by reason.",
+    kind="counter",
+    labels=("reason",),
+)
 EVENTS = MetricFamily(
     name="galelb_events_total",
     help="What happened, by the name that the API's events have.",

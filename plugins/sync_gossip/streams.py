@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import socket
 from collections import Counter
@@ -10,12 +11,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
-from galelb_plugins.sync_gossip.doors import Doors
 from galelb_plugins.sync_gossip.messages import Address, Exchange, Message, Snapshot
 from galelb_plugins.sync_gossip.sockets import connect, prepared
 from galelb_plugins.sync_gossip.trouble import Trouble
 from galelb_plugins.sync_gossip.wire import MAX_SNAPSHOT, Unreadable, decode, encode
 
+from galelb.group.doors import Doors
 from galelb.group.handshake import CHALLENGE_BYTES, Handshake
 from galelb.group.reader import Reader
 from galelb.group.streams import SealedStream, meet
@@ -31,6 +32,8 @@ _MEET_S = 2.0
 """What strangers get to prove themselves, connecting included."""
 _EXCHANGE_S = 10.0
 _COUNTER_BYTES = 8
+_DIRECTIONS = ("in", "out")
+_RESULTS = ("ok", "failed", "refused")
 _MOST_CALLS = 64
 _PEERS, _STRANGERS, _PER_SOURCE = 64, 32, 8
 _PAUSE_S = 0.1
@@ -42,7 +45,7 @@ class Streams:
     """Opens and accepts the streams of one member."""
 
     def __init__(self, member: Member) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.counts = Counter(dict.fromkeys(itertools.product(_DIRECTIONS, _RESULTS), 0))
         """Streams by direction (in, out) and result (ok, failed, refused)."""
         self._member = member
         self._epoch = b""

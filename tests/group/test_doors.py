@@ -4,8 +4,9 @@
 from collections import Counter
 from ipaddress import ip_address
 
-from galelb_plugins.sync_gossip.doors import Doors
 from galelb_plugins.sync_gossip.refusals import Refusals
+
+from galelb.group.doors import Doors
 
 PEER, OTHER = ip_address("10.0.0.1"), ip_address("10.0.0.2")
 
