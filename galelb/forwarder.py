@@ -258,15 +258,18 @@ class Forwarder(abc.ABC):
         del services, host
         return ""
 
-    def former_flows(self, former: DataPath, layout: str, view: ForwardingView) -> FlowShare | None:
+    def former_flows(
+        self, former: DataPath, datapath: DataPath, layout: str, view: ForwardingView
+    ) -> FlowShare | None:
         """Return how to read the flows that a former generation left, to be brought over.
 
         `former` has the `flow_maps` of then; its other maps and its programs are those of now.
-        `layout` is what `flow_layout` said then; services and nodes kept their numbers. None =
-        they cannot be read, which is said loudly. The core calls `permit`, `changes` and
+        `layout` is what `flow_layout` said then; services and nodes kept their numbers. The maps
+        of `datapath`, where flows go, are planned, and no packet has met them. None = the flows
+        cannot be read, which is said loudly. The core calls `permit`, `changes` and
         `everything`; what `flow_share` returns accepts the batches.
         """
-        del former, layout, view
+        del former, datapath, layout, view
         return None
 
     def flows(

@@ -92,6 +92,11 @@ class Attacher:
         self._earlier = earlier
         self._slower_because = _settled(xdp_mode, wanted, earlier)
 
+    @property
+    def needs_tc(self) -> bool:
+        """Whether it is known that native XDP does not work, so that TC is used where possible."""
+        return bool(self._slower_because)
+
     def attachments(self) -> tuple[Attachment, ...]:
         """Return what must be undone, to be persisted; what an earlier run left counts too."""
         now = tuple(a for place in self._places.values() for a in place.attachments)

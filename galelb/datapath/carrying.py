@@ -140,7 +140,7 @@ def begin(
     try:
         others = {n: m for n, m in datapath.maps.items() if n not in forwarder.flow_maps}
         former_path = FormerDataPath(others | maps, datapath.run_program)
-        old = forwarder.former_flows(former_path, former.layout, view)
+        old = forwarder.former_flows(former_path, datapath, former.layout, view)
         new = forwarder.flow_share(datapath, host) if old is not None else None
     except BaseException:
         close_maps(maps)

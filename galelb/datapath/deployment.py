@@ -106,7 +106,9 @@ class Deployment:
         host = host_view(private, public, self._adopted.flow_seed)
         services = await self._numbered(resolve_services(config, public))
         present = await self._netlink.interfaces()
-        return load_request(self._plugins, config, services, host, present)
+        request = load_request(self._plugins, config, services, host, present)
+        tc = self.attacher.needs_tc and all(f.supports_tc for f in request.forwarders.values())
+        return attrs.evolve(request, tc=request.tc or tc)
 
     async def _numbered(self, services: Sequence[Service]) -> dict[int, Service]:
         """Return services by id; ids run short only for who has changed services for years."""
@@ -147,11 +149,11 @@ class Deployment:
         await self._fill(generation)
         migration = await self._bring_flows(generation, self.flow_maps[len(now) :])
         try:
-            await migration.hold()
-            generation = await self._attach_or_load_for_tc(generation)
+            generation = await self._switch(generation, migration)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await migration.resume()
+                await migration.close()
             raise
         await migration.finish()
         self.flow_maps = now
@@ -173,14 +175,17 @@ class Deployment:
                 )
         return migration
 
-    async def _attach_or_load_for_tc(self, generation: Generation) -> Generation:
+    async def _switch(self, generation: Generation, migration: Migration) -> Generation:
         """Attach; compile for TC too if an interface turns out to need it."""
         try:
+            await migration.hold()
             await self._attach(generation)
         except TcWantedError as error:
+            await migration.resume()  # compiling takes too long to hold anybody up
             log.info("compiling_for_tc", interface=error.interface, reason=str(error))
             generation = await self.load(attrs.evolve(generation.request, tc=True))
             await self._fill(generation)
+            await migration.hold()
             await self._attach(generation)
         return generation
 

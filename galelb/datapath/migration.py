@@ -56,10 +56,9 @@ class Migration:
             await self._step(one.forwarder, one.hold, carrying=one)
 
     async def resume(self) -> None:
-        """Let flows begin in the former maps again: switching failed."""
+        """Let flows begin in the former maps again: programs are not switched yet."""
         for one in tuple(self._under_way):
             await self._step(one.forwarder, one.resume, carrying=one)
-        await self.close()
 
     async def finish(self) -> None:
         """Bring what changed last, and say what became of all."""

@@ -108,9 +108,11 @@ class L4Nat(Forwarder):
         """Return the format, the mode and the sizes of all tables."""
         return flow_layout(self.options, services, host)
 
-    def former_flows(self, former: DataPath, layout: str, view: ForwardingView) -> FlowShare | None:
+    def former_flows(
+        self, former: DataPath, datapath: DataPath, layout: str, view: ForwardingView
+    ) -> FlowShare | None:
         """Return how to read the tables of other sizes that an earlier generation left."""
-        return former_flows(self.options, former, layout, view)
+        return former_flows(self.options, former, datapath, layout, view)
 
     def flow_share(self, datapath: DataPath, host: HostView) -> NatShare:
         """Return how a group shares the flows; from now on it says whether new ones may be made."""
