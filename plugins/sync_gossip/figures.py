@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import trio
@@ -38,7 +39,7 @@ def _notes_on_keys(member: Member, options: GossipOptions) -> Iterator[str]:
             "insecure = true: whoever can reach its port can change what this balancer believes of"
             " nodes and peers; set key_file"
         )
-    if not member.started_at < float("inf"):
+    if member.started_at == math.inf:
         return
     others = sorted(set(member.ring.keys) - {member.ring.used})
     for number in others:
