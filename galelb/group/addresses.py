@@ -72,6 +72,7 @@ class Addresses:
     _held: frozenset[Held] = frozenset()
     _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
     _stopping: bool = False
+    _moved: trio.Event = attrs.Factory(trio.Event)
     _foreign: tuple[SourceAddress, ...] = ()
     _roomy: frozenset[int] = frozenset()
 
@@ -79,10 +80,12 @@ class Addresses:
         """Renew the permission for new flows each second, and get ready when it is time."""
         task_status.started()
         while True:
+            self._moved = trio.Event()
             self.update()
             if not self.lone:
                 await self._permit()
-            await trio.sleep(HEARTBEAT_S)
+            with trio.move_on_after(HEARTBEAT_S):
+                await self._moved.wait()  # who has its addresses may make flows at once
 
     def update(self) -> None:
         """Hold what the group wants this balancer to hold."""
@@ -94,6 +97,7 @@ class Addresses:
         movable = self.served().keys() - self.permanent
         before, self.holdings = self.holdings, self.state.holdings(movable, now)
         if before != self.holdings:
+            self._moved.set()
             log.info(
                 "addresses",
                 **{

@@ -33,6 +33,9 @@ from galelb.model import IPAddress, Peer
 
 __all__ = ["MAX_PEERS", "GroupState", "Holdings"]
 
+_TOLD_S = 0.5
+"""After this the others know that one is ready, and one knows that of them: nobody takes what is
+another's. Who had addresses forwards meanwhile, with or without them."""
 MAX_PEERS = 256
 """Names that are known at a time, those of dead balancers too."""
 
@@ -74,6 +77,7 @@ class GroupState:
         self._write = write
         self._written: dict[str, bytes] = {}
         self._about = about
+        self._ready_at = float("-inf")
         self._nodes: dict[str, NodeWord] = {}
         self._sources: dict[str, SourceWord] = {}
         self._heard_at: dict[str, float] = {}
@@ -92,6 +96,8 @@ class GroupState:
         """Change what it says of itself: fields of `About`."""
         about = attrs.evolve(self._about, **changes)  # type: ignore[arg-type]
         if about != self._about:
+            if about.ready and not self._about.ready:
+                self._ready_at = now
             self._about = about
             self._put(ABOUT, about.pack())
             self._take_stock(now)
@@ -233,7 +239,8 @@ class GroupState:
 
     def holdings(self, vips: Iterable[IPAddress], now: float) -> Holdings:
         """Return the addresses to hold, of these VIPs and all translation addresses."""
-        if self.standing is not Standing.QUORATE:
+        told = self._about.ready and now >= self._ready_at + _TOLD_S
+        if self.standing is not Standing.QUORATE or not told:
             return Holdings()
         members = self.members(now)
 
@@ -273,6 +280,7 @@ class GroupState:
     def next_wake(self, now: float) -> float:
         """Return when something may hold that does not now, though nothing is heard."""
         due = [self._verdicts.due()]
+        due += [at for at in (self._ready_at + _TOLD_S,) if at > now]
         due += [at for one in self.peers.values() if (at := one.penalty.until) > now]
         return min([now + self._timeout_s, *(at for at in due if at is not None)])
 

@@ -193,7 +193,7 @@ async def test_no_address_is_taken_before_the_copy_is_complete(nursery, autojump
     assert (0.0, False) == stage.share.permits[-1]
 
     stage.copies.complete = True
-    await trio.sleep(BEAT_S)
+    await trio.sleep(2 * BEAT_S)
 
     assert stage.state.about.ready
     assert (LEASE_S, True) == stage.share.permits[-1]
@@ -230,7 +230,7 @@ async def test_cut_off_everything_is_given_up_until_the_others_are_back(nursery,
     assert set() == stage.holder.wanted
 
     stage.copies.complete = True
-    await trio.sleep(BEAT_S)
+    await trio.sleep(2 * BEAT_S)
 
     assert {str(SOURCE)} == stage.held(HeldKind.SOURCE)
 

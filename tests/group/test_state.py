@@ -190,6 +190,7 @@ def test_who_was_cut_off_blames_nobody_and_takes_nothing_from_others() -> None:
 
     wire.now += 2.0
     wire.states["c"].say(wire.now, ready=True)
+    wire.now += 0.5
 
     assert before == wire.owners()
 
@@ -235,6 +236,7 @@ def test_translation_addresses_go_to_an_heir_with_a_copy_and_back() -> None:
 
     wire.now += 2.0
     wire.states["c"].say(wire.now, ready=True)
+    wire.now += 0.5
 
     assert {"c": "own"} == holders()
 
@@ -337,3 +339,16 @@ def test_records_of_later_versions_are_left_alone() -> None:
     about = wire.states["a"].peers["b"].about
     assert about is not None
     assert about.version == "2"
+
+
+def test_who_is_ready_takes_nothing_before_the_others_know_it() -> None:
+    wire = three()
+    wire.states["c"].say(wire.now, ready=False)
+    wire.states["c"].say(wire.now, ready=True)
+
+    assert not wire.states["c"].holdings(VIPS, wire.now).vips
+    assert wire.states["c"].next_wake(wire.now) == wire.now + 0.5
+
+    wire.now += 0.5
+
+    assert all(len(owners) == 1 for owners in wire.owners().values())
