@@ -2,7 +2,12 @@
 /* l4_nat_import: a helper program that takes in flows known from elsewhere, by the rules of packets. */
 #ifndef GALELB_L4_NAT_IMPORT_H
 #define GALELB_L4_NAT_IMPORT_H
-#ifndef GALE_TC
+#ifdef GALE_TC
+int GALE_FN(l4_nat_import_one)(GALE_CTX *ctx)
+{
+	return GALE_DROP;	/* flows are taken in by XDP programs only */
+}
+#else
 
 #define L4_NAT_IMPORT_FLOWS	4096	/* per call */
 #define L4_NAT_IMPORT_UPDATED	254	/* result: the flow is there, and was changed */
@@ -33,14 +38,14 @@ struct l4_nat_import_flow {
 GALE_MAP("array", u32, struct l4_nat_import_flow, l4_nat_imports, L4_NAT_IMPORT_FLOWS, BPF_F_MMAPABLE)
 
 /*
- * The program's data, 16 bytes ("=4I"). Each run takes in the flow at `done`, so it is run with
- * repeat = count. It answers 0, or 1 when there is nothing to do.
+ * The program's data, 16 bytes ("=4I"). A run takes in some flows from `done` on, as many as tail
+ * calls in a row are allowed (33): one program for all would be too much for the verifier, and a run
+ * with repeat > 1 waits for an RCU grace period. It answers 0, or 1 when there is nothing to do.
  */
 struct l4_nat_import {
 	u32 count;		/* in: flows in l4_nat_imports */
 	u32 done;		/* in and out: flows looked at */
-	u32 added;		/* in and out */
-	u32 tick;		/* out: now */
+	u32 pad[2];
 };
 
 /* What a flow was told as: ticks of both sides' last packets, and of the last one of all. */
@@ -222,7 +227,7 @@ static __always_inline int l4_nat_import_meet(u32 family, struct l4_nat_import_f
 	return reason ? reason : L4_NAT_IMPORT_UPDATED;
 }
 
-static __always_inline int l4_nat_import_one(struct l4_nat_import_flow *f, u16 now)
+static __always_inline int l4_nat_import_flow_in(struct l4_nat_import_flow *f, u16 now)
 {
 	struct l4_nat_slice_info *slice = l4_nat_slice(f->slice);
 	struct l4_nat_told told = { .age = now - f->age, .back_age = now - f->back_age };
@@ -247,28 +252,35 @@ static __always_inline int l4_nat_import_one(struct l4_nat_import_flow *f, u16 n
 	return reason;
 }
 
-int l4_nat_import(struct xdp_md *ctx)
+/* Take in one flow, and go on with the next one. */
+int GALE_FN(l4_nat_import_one)(GALE_CTX *ctx)
 {
 	struct l4_nat_import *head = gale_data(ctx);
 	struct l4_nat_import_flow *flow, copy;
-	u32 at;
+	u32 at, count;
 
 	if ((void *)(head + 1) > gale_data_end(ctx))
 		return 1;
 	at = head->done;
-	if (at >= head->count)
+	count = head->count;
+	if (at >= count)
 		return 1;
 	flow = l4_nat_imports.lookup(&at);
 	if (!flow)
 		return 1;
 	GALE_OPAQUE(flow);
-	copy = *flow;
-	head->tick = gale_tick();
 	head->done = at + 1;
-	flow->result = l4_nat_import_one(&copy, head->tick);
-	if (!flow->result)
-		head->added++;
+	copy = *flow;
+	flow->result = l4_nat_import_flow_in(&copy, gale_tick());
+	if (at + 1 < count)
+		gale_tail(ctx, GALE_SLOW_L4_NAT_IMPORT_ONE);
 	return 0;
+}
+
+int l4_nat_import(struct xdp_md *ctx)
+{
+	gale_tail(ctx, GALE_SLOW_L4_NAT_IMPORT_ONE);
+	return 1;
 }
 
 #endif
