@@ -70,6 +70,9 @@ async def test_streams_and_datagrams_use_the_new_key_at_once(tmp_path, key_file)
         await members[0].start(nursery)  # has the new key only
 
         await formed(members)
+        heard = members[0].member.datagrams["received"]
+        await until(lambda: members[0].member.datagrams["received"] >= heard + 10)
+        assert 0 == members[0].member.refusals.counts["unknown_key"]
 
 
 async def test_who_has_another_key_is_told_to_both(tmp_path, key_file):
