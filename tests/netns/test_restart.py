@@ -2,6 +2,7 @@
 """The daemon ends and begins again, whenever and however, and no packet is lost meanwhile."""
 
 import contextlib
+import itertools
 import json
 import random
 import shutil
@@ -224,6 +225,28 @@ def test_reloads_that_are_killed_anywhere_lose_no_packet_and_leave_nothing(site)
         site.wait_for("reloaded")
 
     assert_nothing_lost(seen)
+    assert site.pins() == pins
+
+
+def test_moves_to_other_tables_that_are_killed_anywhere_break_nothing(site):
+    moments = random.Random(9)
+    sizes = itertools.cycle([{"max_flows": LARGE}, {"max_slices": 16}, {}])
+    site.start()
+    pins = site.pins()
+
+    with site.talking() as seen:
+        for _ in range(KILLS):
+            site.configure(**next(sizes))
+            site.balancer.send_signal(signal.SIGHUP)
+            site.end_after(moments.uniform(0.3, 1.2))
+            site.configure(**next(sizes))
+            site.begin()
+            site.end_after(moments.uniform(0.4, 1.2))
+            load_state(site.directory)
+            log = site.start()
+            assert not [line for line in log if "flows_lost" in line]
+
+    assert_nothing_broken(seen)
     assert site.pins() == pins
 
 
