@@ -138,9 +138,17 @@ class Deployment:
         self, request: LoadRequest, done: Callable[[Generation], None] = lambda _: None
     ) -> Generation:
         """Compile and load in a worker thread. Raises CompileError, VerifierError, MapError."""
+        await self._forget_unnumbered()
         generation = await trio.to_thread.run_sync(self.datapath.load, request)
         done(generation)
         return generation
+
+    async def _forget_unnumbered(self) -> None:
+        """Adopt no map without its state: the numbers in its entries would mean something else."""
+        if self._adopted.adopted or self.datapath.loaded:
+            return
+        if count := await trio.to_thread.run_sync(self.datapath.forget_all):
+            log.warning("pins_without_state", removed=count, effect="their flows are lost")
 
     async def go_live(self, generation: Generation) -> None:
         """Fill the maps, flows too if theirs are new ones, then attach."""

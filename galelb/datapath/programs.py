@@ -143,6 +143,12 @@ class KernelDataPath:
         programs = {layout.pin.name: layout for one in kept for layout in one.programs.values()}
         forget_old(self._pin_dir, Compiled(maps, programs), maps=True)
 
+    def forget_all(self) -> int:
+        """Remove all pins of an earlier run; returns how many. What is attached forwards on."""
+        if not self._pin_dir.is_dir():
+            return 0
+        return len(forget_old(self._pin_dir, Compiled({}, {}), maps=True))
+
     def run_program(
         self, function: str, data: bytes = b"\0" * 64, *, repeat: int = 1
     ) -> tuple[int, bytes]:

@@ -281,3 +281,19 @@ def test_an_interface_that_is_made_anew_is_attached_and_a_killed_daemon_knows(si
         site.end(signal.SIGKILL)
         site.start()
     assert_nothing_lost(seen)
+
+
+def test_maps_whose_state_is_gone_are_not_adopted(site):
+    """What is numbered anew must not meet entries with the numbers of old."""
+    site.start()
+    pins = site.pins()
+    site.end(signal.SIGKILL)
+    (site.directory / "state.json").unlink()
+
+    log = site.start()
+
+    assert any("event=pins_without_state" in line for line in log)
+    assert site.pins() == pins
+    with site.talking() as seen:
+        pass
+    assert_nothing_lost(seen)
