@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""News on its way: what has been sent least goes first, then what is newest (SWIM, section 4.1)."""
+"""News on its way: what has been sent least goes first, then what is newest (SWIM)."""
 
 from __future__ import annotations
 

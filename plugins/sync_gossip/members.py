@@ -80,7 +80,7 @@ class Members:
     def next_target(self) -> Claim | None:
         """Return whose turn it is; in each round everyone has one, in a new order.
 
-        So a member is probed at least once in 2n - 1 periods (SWIM, section 4.3).
+        So a member is probed at least once in 2n - 1 periods (SWIM's round-robin).
         """
         for _ in range(2):
             while self._urgent or self._round:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suspicions: time-outs that shrink as others confirm (Lifeguard, section IV-B)."""
+"""Suspicions: time-outs that shrink as others confirm (Lifeguard)."""
 
 from __future__ import annotations
 

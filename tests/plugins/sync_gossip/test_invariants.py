@@ -42,7 +42,7 @@ def test_nobody_is_falsely_declared_dead_under_loss(size, seed):
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 @pytest.mark.parametrize("size", [2, 3, 10, 50])
 def test_a_death_is_found_and_known_within_the_bounds(size, loss, seed):
-    """SWIM 4.3: probed within 2n - 1 periods; 4.1: known after lambda log n rounds of gossip."""
+    """SWIM: probed within 2n - 1 periods; known after lambda log n rounds of gossip."""
     times = timing(Settings(), size)
     group, victim, died = kill_one(size, seed, loss)
 
