@@ -36,6 +36,7 @@ __all__ = [
 _NTF_USE = 1
 _NTF_EXT_MANAGED = 1
 _IFA_F_NODAD = 2
+_IFA_F_DEPRECATED = 0x20
 _UNICAST, _LOCAL = 1, 2
 _DISCARD_PORT = 9
 _FOREVER = 2**32 - 1
@@ -83,11 +84,15 @@ def lasting_addresses(ipr: IPRoute, least_s: int) -> frozenset[IPAddress]:
 
 
 def interfaces(ipr: IPRoute) -> dict[str, Interface]:
-    """Return all interfaces by name, without IPv6 link-local addresses."""
+    """Return all interfaces by name, without IPv6 link-local addresses.
+
+    Addresses that the kernel does not choose by itself, such as those that are lent, come last:
+    many take the first one for the machine's own.
+    """
     with explained("list interfaces"):
         links = list(ipr.get_links())
         addresses: dict[int, list[IPAddress]] = {}
-        for message in ipr.get_addr():
+        for message in sorted(ipr.get_addr(), key=_is_deprecated):
             address = ip_address(message.get("local") or message.get("address"))
             if not (address.version == 6 and address.is_link_local):
                 addresses.setdefault(message["index"], []).append(address)
@@ -202,6 +207,10 @@ def del_address(ipr: IPRoute, ifindex: int, address: IPAddress, prefix: int) -> 
     absent = (errno.EADDRNOTAVAIL, errno.ENODEV)
     with explained(f"remove address {address}/{prefix}", fine=absent):
         ipr.addr("del", index=ifindex, address=str(address), prefixlen=prefix)
+
+
+def _is_deprecated(message: Any) -> bool:
+    return bool((message.get("flags") or 0) & _IFA_F_DEPRECATED)
 
 
 def _use(ipr: IPRoute, ifindex: int, address: IPAddress, extended: int) -> None:

@@ -9,11 +9,12 @@ all VIPs for a moment.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection
 from ipaddress import ip_address
 
-from galelb.announcer import Held, HeldKind
+from galelb.announcer import Held
 from galelb.model import IPAddress
 
 __all__ = ["protocol_name", "read", "render"]
@@ -23,10 +24,7 @@ _HEAD = """\
 """
 _PREFERENCE = 250
 """Above that of another `direct` protocol (240), whose routes are not to be announced."""
-_PLAIN_NAME = re.compile(r"[\w.-]+", re.ASCII)
-_LINE = re.compile(
-    r'^protocol direct galelb_\w+ .* interface "([^"]+)" ([0-9a-f.:]+)/', re.MULTILINE
-)
+_LINE = re.compile(r"^protocol direct galelb_\w+ .* interface ([0-9a-f.:]+)/", re.MULTILINE)
 
 
 def protocol_name(address: IPAddress) -> str:
@@ -36,27 +34,22 @@ def protocol_name(address: IPAddress) -> str:
 
 def render(vips: Collection[Held]) -> str:
     """Return the text of the file; the same for the same VIPs, in whatever order."""
-    # An address on two interfaces is one route.
-    by_address = {vip.address: vip for vip in sorted(vips, key=str)}
-    return _HEAD + "".join(sorted(map(_protocol, by_address.values())))
+    return _HEAD + "".join(sorted({_protocol(vip.address) for vip in vips}))
 
 
-def read(text: str) -> list[Held]:
+def read(text: str) -> list[IPAddress]:
     """Return the VIPs in a file; what was not written by `render` is skipped."""
     found = []
-    for name, address in _LINE.findall(text):
-        try:
-            held = Held(address=ip_address(address), interface=name, kind=HeldKind.VIP)
-        except ValueError:
-            continue
-        found.append(held)
+    for address in _LINE.findall(text):
+        with contextlib.suppress(ValueError):
+            found.append(ip_address(address))
     return found
 
 
-def _protocol(vip: Held) -> str:
-    address = vip.address
-    # Bird takes the name as a pattern; the address alone is enough where that could be misread.
-    interface = vip.interface if _PLAIN_NAME.fullmatch(vip.interface) else "*"
-    channel = f"ipv{address.version} {{ preference {_PREFERENCE}; }};"
-    where = f'interface "{interface}" {address}/{address.max_prefixlen};'
-    return f"protocol direct {protocol_name(address)} {{ {channel} {where} }}\n"
+def _protocol(address: IPAddress) -> str:
+    # The route is the prefix that the address has on its interface: a VIP within the network of
+    # an interface must not announce all of that.
+    net = f"{address}/{address.max_prefixlen}"
+    channel = f"ipv{address.version} {{ preference {_PREFERENCE}; import where net = {net}; }};"
+    name = protocol_name(address)
+    return f"protocol direct {name} {{ {channel} interface {net}; }}\n"

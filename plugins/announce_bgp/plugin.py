@@ -14,7 +14,7 @@ import trio
 from galelb_plugins.announce_bgp.bird_control import Bird, BirdError, open_bird
 from galelb_plugins.announce_bgp.bird_file import protocol_name, read, render
 
-from galelb.announcer import Announcer, AnnouncerContext, Held
+from galelb.announcer import Announcer, AnnouncerContext, Held, HeldKind
 from galelb.config.types import Folder
 from galelb.forwarder import Options
 
@@ -82,19 +82,27 @@ class AnnounceBgp(Announcer):
                 await self._changed.wait()
 
     def announce(self, vips: Collection[Held]) -> None:
-        """Have bird announce exactly these."""
-        if self._vips != frozenset(vips):
-            self._vips = frozenset(vips)
-            self._settled = trio.Event()
-            self._changed.set()
+        """Have bird announce exactly these.
+
+        None at all says nothing yet at first: what an earlier run had announced goes on for a
+        moment, while its addresses are there.
+        """
+        if vips or self._vips is not None:
+            self._change(vips)
 
     async def withdraw(self) -> None:
         """Have bird withdraw all; returns when it has, or after 1 s."""
-        self.announce(())
+        self._change(())
         with trio.move_on_after(_WITHDRAW_S) as scope:
             await self._settled.wait()
         if scope.cancelled_caught:
             log.warning("bgp_not_withdrawn", error=self._trouble, hint="it is when VIPs expire")
+
+    def _change(self, vips: Collection[Held]) -> None:
+        if self._vips != frozenset(vips):
+            self._vips = frozenset(vips)
+            self._settled = trio.Event()
+            self._changed.set()
 
     def reload(self, options: Any, config: BalancerConfig) -> None:
         """Go on with another file or socket."""
@@ -122,10 +130,13 @@ class AnnounceBgp(Announcer):
                 found = read(file.read(_MOST_BYTES))
         except (OSError, UnicodeDecodeError):
             return frozenset()
-        self._names |= {protocol_name(one.address) for one in found}
-        there = self.context.interfaces()
+        self._names |= {protocol_name(address) for address in found}
+        there = self.context.interfaces().values()
         return frozenset(
-            one for one in found if (i := there.get(one.interface)) and one.address in i.addresses
+            Held(address=address, interface=interface.name, kind=HeldKind.VIP)
+            for interface in there
+            for address in found
+            if address in interface.addresses
         )
 
     async def _attempt(self) -> None:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 import pytest
 import trio
 from galelb_plugins.announce_bgp.bird_control import open_bird
 from galelb_plugins.announce_bgp.plugin import AnnounceBgp, AnnounceBgpOptions
 
+from galelb.announcer import Held, HeldKind
 from galelb.group.holder import LIFETIME_S
 from galelb.testing.contract.announcer import VIPS, AnnouncerContract
 
@@ -276,6 +278,28 @@ class TestContract(AnnouncerContract):
         shown = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
         words = (line.split()[0] for line in shown.stdout.splitlines() if "/" in line.split(" ")[0])
         return frozenset(word.partition("/")[0] for word in words)
+
+    async def test_one_more_vip_does_not_disturb_the_others(self, tmp_path):
+        async with self.running(tmp_path) as announcer:
+            announcer.announce(VIPS[:1])
+            await self.heard(tmp_path, frozenset({VIP4}))
+            before = self.route_to_first(tmp_path)
+            announcer.announce(VIPS)
+            await self.heard(tmp_path, frozenset(str(vip.address) for vip in VIPS))
+
+            assert before == self.route_to_first(tmp_path)
+
+    def route_to_first(self, directory):
+        """Return bird's route, with the time since when it has it."""
+        command = ("birdc", "-r", "-s", "bird.ctl", "show", "route", f"{VIP4}/32")
+        return subprocess.run(command, cwd=directory, capture_output=True, check=True).stdout
+
+    async def test_the_network_that_a_vip_is_in_is_not_announced(self, tmp_path):
+        self.namespace.ip("addr", "add", "198.51.100.7/24", "dev", "lo")
+        inside = Held(address=ip_address("198.51.100.7"), interface="lo", kind=HeldKind.VIP)
+        async with self.running(tmp_path) as announcer:
+            announcer.announce([inside, VIPS[0]])
+            await self.heard(tmp_path, frozenset({VIP4}))
 
 
 async def test_a_configuration_that_bird_refuses_is_told(tmp_path, wires):

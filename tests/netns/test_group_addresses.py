@@ -78,6 +78,20 @@ def test_an_address_is_lent_renewed_and_taken_back(pair, address, device):
     assert "" == shown(lb, address, device)
 
 
+@pytest.mark.parametrize("address", VIPS)
+def test_lent_addresses_come_after_the_machines_own(pair, address):
+    lb, _ = pair
+    lend(lb, ("lb0", address))
+    family = ip_address(address).version
+
+    async def main():
+        async with open_netlink() as netlink:
+            return (await netlink.interfaces())["lb0"].addresses
+
+    found = [str(one) for one in lb.trio(main) if one.version == family]
+    assert [{4: "10.77.0.1", 6: "fd77::1"}[family], address] == found
+
+
 @pytest.mark.parametrize(
     ("address", "theirs"),
     [

@@ -6,7 +6,7 @@ import re
 import trio
 
 NAME = re.compile(r"^protocol direct (galelb_\w+) ", re.MULTILINE)
-ADDRESS = re.compile(r" ([0-9a-f.:]+)/\d+; }$", re.MULTILINE)
+ADDRESS = re.compile(r" interface ([0-9a-f.:]+)/\d+; }$", re.MULTILINE)
 
 
 class FakeBird:

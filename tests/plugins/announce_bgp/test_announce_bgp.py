@@ -220,6 +220,25 @@ async def test_what_was_announced_goes_on_for_a_moment_while_it_is_there(
     assert [addresses(VIPS[0], VIPS[2]), frozenset()] == seen
 
 
+async def test_nothing_to_announce_is_no_reason_to_withdraw_at_once(bird, nursery, monkeypatch):
+    monkeypatch.setattr(plugin, "_ADOPTED_S", 1000.0)
+    bird.file.write_text(render(VIPS))
+    await nursery.start(bird.run)
+    announcer = make(bird, *(vip.address for vip in VIPS))
+
+    await nursery.start(announcer.run)
+    await until(lambda: bird.configured)
+    for _ in range(20):
+        announcer.announce([])
+        await trio.sleep(0.01)
+    before = bird.announced
+    announcer.announce(VIPS[:1])
+    announcer.announce([])
+    await until(lambda: bird.announced == frozenset())
+
+    assert addresses(*VIPS) == before
+
+
 async def test_what_is_announced_anew_in_time_was_never_withdrawn(bird, nursery, monkeypatch):
     monkeypatch.setattr(plugin, "_ADOPTED_S", 1000.0)
     bird.file.write_text(render(VIPS))
@@ -238,7 +257,9 @@ async def test_what_is_announced_anew_in_time_was_never_withdrawn(bird, nursery,
     assert [addresses(*VIPS), addresses(VIPS[0])] == seen
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"protocol direct galelb_x { y interface"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"protocol direct galelb_x { y interface ::::/"]
+)
 async def test_a_file_that_is_none_of_ours_is_replaced(bird, nursery, content):
     bird.file.write_bytes(content)
     announcer = make(bird, *(vip.address for vip in VIPS))
