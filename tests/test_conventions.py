@@ -23,6 +23,7 @@ SANS_IO = {
     "galelb.control.identity",
     "galelb.control.planning",
     "galelb.group.decisions",
+    "galelb.group.doors",
     "galelb.group.joining",
     "galelb.group.ownership",
     "galelb.group.peers",
@@ -46,7 +47,7 @@ SANS_IO = {
     *(
         f"galelb_plugins.sync_gossip.{module}"
         for module in (
-            *("dissemination", "doors", "knowledge", "ledger", "members", "messages", "probing"),
+            *("dissemination", "knowledge", "ledger", "members", "messages", "probing"),
             *("records", "refusals", "replay", "suspicion", "swim", "timing", "wire"),
         )
     ),
