@@ -17,7 +17,7 @@ from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
 from galelb.datapath.attacher import Attacher, Entries, TcWantedError
 from galelb.datapath.carrying import Carried
-from galelb.datapath.flow_maps import FlowMaps, flow_maps_of, remembered, with_former
+from galelb.datapath.flow_maps import FlowMaps, flow_maps_of, remembered, unremembered, with_former
 from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
 from galelb.datapath.migration import Migration
@@ -153,6 +153,7 @@ class Deployment:
     async def go_live(self, generation: Generation) -> None:
         """Fill the maps, flows too if theirs are new ones, then attach."""
         now = flow_maps_of(generation)
+        self._tell_unremembered(now)
         self.flow_maps = with_former(now, self.flow_maps)
         await self._fill(generation)
         migration = await self._bring_flows(generation, self.flow_maps[len(now) :])
@@ -168,6 +169,15 @@ class Deployment:
         await self._controller.remember()
         await trio.to_thread.run_sync(_drop_stale_keys, generation)
         await trio.to_thread.run_sync(self.datapath.forget_older, self._capturing)
+
+    def _tell_unremembered(self, now: Sequence[FlowMaps]) -> None:
+        """Say that flows are lost of a version that did not note where it had them."""
+        if self.datapath.loaded or self._adopted.flow_maps:
+            return
+        for name in unremembered(now, self.datapath.pin_dir):
+            why = "an older version left tables of another form"
+            log.error("flows_lost", forwarder=name, reason=why)
+            self._carried(Carried(forwarder=name), why)
 
     async def _bring_flows(self, generation: Generation, former: Sequence[FlowMaps]) -> Migration:
         """Copy flows to maps of another shape, while the former programs still forward."""

@@ -14,7 +14,7 @@ from galelb.bpf.layout import MapLayout
 if TYPE_CHECKING:
     from galelb.datapath.programs import Generation
 
-__all__ = ["FlowMaps", "flow_maps_of", "remembered", "with_former"]
+__all__ = ["FlowMaps", "flow_maps_of", "remembered", "unremembered", "with_former"]
 
 MAX_FORMER = 4
 """Sets that are remembered: more starts that died before they were through are not followed."""
@@ -87,6 +87,16 @@ def with_former(now: Sequence[FlowMaps], former: Sequence[FlowMaps]) -> list[Flo
         if all((one.forwarder, one.pins) != (other.forwarder, other.pins) for other in kept):
             kept.append(one)
     return kept[: len(now) + MAX_FORMER]
+
+
+def unremembered(now: Sequence[FlowMaps], pin_dir: Path) -> list[str]:
+    """Return forwarders with maps of flows in `pin_dir` that are not those of now."""
+    found = [path.name for path in pin_dir.iterdir()]
+    return [
+        one.forwarder
+        for one in now
+        if any(name not in one.pins and name.rpartition("-")[0] in one.maps for name in found)
+    ]
 
 
 def _not_the_name(field: attrs.Attribute[Any], _: Any) -> bool:

@@ -7,7 +7,14 @@ import pytest
 
 from galelb.bpf.compose import Part, compose
 from galelb.bpf.layout import MapLayout
-from galelb.datapath.flow_maps import MAX_FORMER, FlowMaps, flow_maps_of, remembered, with_former
+from galelb.datapath.flow_maps import (
+    MAX_FORMER,
+    FlowMaps,
+    flow_maps_of,
+    remembered,
+    unremembered,
+    with_former,
+)
 
 PINS = Path("/sys/fs/bpf/x")
 
@@ -87,6 +94,21 @@ def test_starts_that_die_over_and_over_do_not_pile_up():
     former = [maps_of("nat", number, "nat_flows") for number in range(20)]
 
     assert len(with_former([maps_of("nat", 99, "nat_flows")], former)) == 1 + MAX_FORMER
+
+
+@pytest.mark.parametrize(
+    ("pin", "found"),
+    [
+        ("nat_flows-000000000001", ["nat"]),
+        ("nat_flows-000000000002", []),
+        ("gale_nodes-000000000001", []),
+        ("prog-nat_flows-000000000001", []),
+    ],
+)
+def test_tables_that_nobody_remembers_are_noticed(tmp_path, pin, found):
+    (tmp_path / pin).touch()
+
+    assert unremembered([maps_of("nat", 2, "nat_flows")], tmp_path) == found
 
 
 def test_another_layout_is_another_map_for_those_that_it_concerns():
