@@ -28,6 +28,7 @@ from galelb_plugins.l4_nat.sweeper import BITE
 from bench.figures import line, machine, spread
 from bench.flowtable_census import census
 from bench.flowtable_load import Load, load, rate, refuse_unless, together
+from bench.flowtable_share import SHARED, share
 from bench.machine import ratios
 from galelb.abi import Reason
 from galelb.testing.lives import CLOSE, OPEN, USE, Record
@@ -49,6 +50,8 @@ _BITE = 1 << 16
 _BITES = 20
 _TICKS = 1 << 16
 """The clock of the tables goes round after so many."""
+_SHARING = sorted({1 << 18, max(1 << 18, FLOWS)})
+"""Room for flows in the tables that are shared."""
 _POLL_S = 0.05
 _REFUSALS = {"table_full", "flow_busy"}
 _WORKS = ("sweep", "count", "list")
@@ -82,7 +85,14 @@ def measure(version: int, flows: int) -> dict[str, Any]:
         }
     with load(version, 1 << 18, **_BUSY) as busy:
         contention = _contend(busy)
-    return {"version": version, "open": opened, "held": held, **beside, "contention": contention}
+    return {
+        "version": version,
+        "open": opened,
+        "held": held,
+        **beside,
+        "contention": contention,
+        "share": {size: share(version, size, **_PATIENT) for size in _SHARING},
+    }
 
 
 def _harness(table: Load, flows: int) -> dict[str, Any]:
@@ -305,6 +315,8 @@ def describe(result: Mapping[str, Any]) -> str:
             f" packets dropped: {held['dropped'] or 'none'}"
         )
         lines += [*_opened(one["open"]), *_meanwhile(one), *_contended(one["contention"])]
+        for size, found in one["share"].items():
+            lines += shared_lines(size, found)
     return "\n".join(lines)
 
 
@@ -339,3 +351,16 @@ def _contended(found: Mapping[str, Any]) -> Iterator[str]:
     yield line("one thread with a sweep by without", found["swept_by_one"], "")
     yield line("two threads by one, the same few flows", found["same_by_few"], "")
     yield line("share of time in which both ran, few flows", found["same_together"], "")
+
+
+def shared_lines(size: int, found: Mapping[str, Any]) -> Iterator[str]:
+    """Return lines about sharing flows in tables with so much room."""
+    yield f"  sharing, room for {size:,} flows"
+    for key, what in (
+        ("nothing", "nothing new"),
+        ("few", "5,000 new"),
+        ("many", f"{SHARED:,} new"),
+    ):
+        yield line(f"changes(), {what}", found[f"{key}_ms"], "ms")
+    yield line(f"accept() of {SHARED:,} flows", found["accept_ms"], "ms")
+    yield line("flows taken in", _millions(found["accepted_per_s"]), "million/s")

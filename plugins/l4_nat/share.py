@@ -140,6 +140,12 @@ class NatShare:
                 ),
                 ("peer_flows_lost_total", "Flows that waited in vain.", self.lost, "counter"),
                 ("peer_flows_refused_total", "Flows without room here.", self.refused, "counter"),
+                (
+                    "peer_slices_missing",
+                    "Combinations of a node, a port and a peer's address that have no room here.",
+                    self._planner.unhoused,
+                    "gauge",
+                ),
             )
         ]
 

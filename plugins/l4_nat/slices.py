@@ -167,14 +167,15 @@ def plan_slices(
     spare = [key for key in held if key not in wanted and key not in others and key in reusable]
     candidates = [*spare, *(key for key in held if key in others)]
     exhausted = [key for key in new if not planner.allocate(key, wanted[key], candidates)]
+    for key in late:
+        if not planner.crowded:
+            planner.allocate(key, others[key], spare)
     return SlicePlan(
         slices=planner.slices,
         released=planner.released,
         unwanted=frozenset(planner.slices) - frozenset(wanted) - frozenset(others),
         exhausted=exhausted,
-        unhoused=[
-            key for key in late if planner.crowded or not planner.allocate(key, others[key], spare)
-        ],
+        unhoused=[key for key in others if key not in planner.slices],
     )
 
 

@@ -11,6 +11,7 @@ from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
 from galelb_plugins.l4_nat.plugin import L4Nat
 
+from galelb.flowshare import SourceAddress
 from galelb.model import Protocol
 from galelb.testing.fake_maps import FakeMap
 
@@ -210,3 +211,64 @@ def test_only_the_ports_of_new_slices_are_mapped(machine, monkeypatch) -> None:
     slices = [slice_from_leaf(leaf) for _, leaf in content["l4_nat_slices"]]
     assert len(slices) > 1
     assert [("l4_nat_ports4", one.base, one.count) for one in slices] == mapped
+
+
+# in a group
+
+
+def guest(address: str = "10.0.0.2") -> SourceAddress:
+    return SourceAddress(address=ip_address(address), first_port=2000, last_port=2099)
+
+
+def test_guests_have_slices_and_are_not_in_the_pool(machine) -> None:
+    view, maps = setup(machine, options())
+    planner = Planner(options())
+    planner.guests = (guest(),)
+
+    content = planner.plan(view, maps)
+
+    ((_, settings),) = content["l4_nat_settings"]
+    sources = {
+        index: leaf["addr"][0].to_bytes(4, "little") for index, leaf in content["l4_nat_sources"]
+    }
+    by_source = [
+        leaf["source_index"] for key, leaf in content["l4_nat_slices"] if key["family"] == 4
+    ]
+    guests = [n for n, packed in sources.items() if packed == ip_address("10.0.0.2").packed]
+    assert 2 == by_source.count(guests[0])
+    assert guests[0] not in settings["sources4"][: settings["count4"]]
+    assert {"10.0.0.1", "fd00::1"} == {str(one.address) for one in planner.own}
+
+
+def test_an_own_address_is_no_guest(machine) -> None:
+    view, maps = setup(machine, options())
+    alone = Planner(options()).plan(view, maps)
+    planner = Planner(options())
+    planner.guests = (guest("10.0.0.1"),)
+
+    assert alone == planner.plan(view, maps)
+
+
+def test_guests_without_room_are_told_of(machine) -> None:
+    forwarder = L4Nat(options(max_slices=2))
+    view, maps = setup(machine, forwarder.options)
+    forwarder._planner.guests = (guest(), guest("10.0.0.3"))
+
+    forwarder.plan(view, maps)
+
+    services = list(view.services.values())
+    assert any("raise max_slices (now 2)" in n for n in forwarder.notes(services, view.host))
+    assert {} == forwarder.unroutable(view)
+
+
+def test_dnat_has_no_room_to_make(machine) -> None:
+    chosen = L4NatOptions(mode="dnat", max_flows=1024)
+    view, maps = setup(machine, chosen)
+    planner = Planner(chosen)
+    alone = planner.plan(view, maps)
+    planner.guests = (guest(),)
+
+    content = planner.plan(view, maps)
+
+    assert alone["l4_nat_slices"] == content["l4_nat_slices"]
+    assert () == planner.own

@@ -214,3 +214,90 @@ def test_slices_of_any_size_never_overlap(rounds: list[tuple[int, set[int]]]) ->
         assert not overlapping(result)
         assert all(held[k] == result.slices[k] for k in held if held[k] in used)
         held, reusable = dict(result.slices), frozenset(result.unwanted)
+
+
+# slices of other balancers' addresses
+
+WIDE = Shape(first_id=1, slices=4, stride=100)
+GUEST = "10.0.0.2"
+
+
+def with_guests(wanted, guests, held=None, *, idle=lambda part: True, reusable=frozenset()):
+    return plan_slices(
+        {key(n): want(n) for n in wanted},
+        held or {},
+        WIDE,
+        reusable=frozenset(reusable),
+        idle=idle,
+        guests={key(n, GUEST): want(n) for n in guests},
+    )
+
+
+def test_guests_get_what_is_left_after_own_slices() -> None:
+    result = with_guests([1, 2], [1])
+
+    assert [key(1), key(2), key(1, GUEST)] == list(result.slices)
+    assert [1, 2, 3] == [part.id for part in result.slices.values()]
+    assert ([], []) == (list(result.exhausted), list(result.unhoused))
+
+
+def test_the_last_quarter_is_not_for_guests() -> None:
+    result = with_guests([1, 2], [1, 2])
+
+    assert [key(2, GUEST)] == list(result.unhoused)
+    assert 3 == len(result.slices)
+
+
+def test_guests_are_wanted_and_keep_their_place() -> None:
+    held = with_guests([1], [1, 2]).slices
+
+    result = with_guests([1], [2, 1], held)
+
+    assert held == result.slices
+    assert frozenset() == result.unwanted
+
+
+def test_an_idle_guest_gives_way_to_an_own_slice() -> None:
+    held = with_guests([1], [1, 2]).slices
+
+    result = with_guests([1, 2, 3], [1, 2], held)
+
+    assert [] == list(result.exhausted)
+    assert {key(1), key(2), key(3)} <= set(result.slices)
+    assert 1 == len(result.released)
+    assert result.released[0].source == ip_address(GUEST)
+    assert list(result.released) == list(result.unhoused)
+
+
+def test_a_guest_with_flows_stays() -> None:
+    held = with_guests([1], [1, 2]).slices
+
+    result = with_guests([1, 2, 3], [1, 2], held, idle=lambda part: part.id > 3)
+
+    assert [key(3)] == list(result.exhausted)
+    assert {key(1, GUEST), key(2, GUEST)} <= set(result.slices)
+
+
+def test_a_guest_that_left_is_given_up_for_another_one_only_when_idle_since_the_last_plan() -> None:
+    held = with_guests([1], [1, 2]).slices
+
+    early = with_guests([1], [3], held)
+    late = with_guests([1], [3], held, reusable=early.unwanted)
+
+    assert {key(1, GUEST), key(2, GUEST)} == early.unwanted
+    assert key(3, GUEST) in {*early.slices, *early.unhoused}
+    assert set(late.slices) >= {key(1)}
+
+
+@given(st.sets(st.integers(1, 9)), st.sets(st.integers(1, 9)), st.sets(st.integers(1, 9)))
+def test_guests_never_push_own_slices_out(first, guests, then) -> None:
+    held = with_guests(first, []).slices
+    alone = with_guests(then, [], held, reusable=frozenset(held))
+
+    result = with_guests(then, guests, held, reusable=frozenset(held))
+
+    assert len(result.exhausted) <= len(alone.exhausted)
+    places = [place for part in result.slices.values() for place in WIDE.places(part)]
+    assert len(places) == len(set(places))
+    ids = [part.id for part in result.slices.values()]
+    assert len(ids) == len(set(ids))
