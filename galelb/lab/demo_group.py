@@ -76,10 +76,11 @@ class GroupEvents:
         plan = self.state.plan
         had = vips_of(await find_holders(plan), balancer)
         window = self._open("balancer_kill", balancer)
-        # The kernel of a machine forwards on when the daemon dies: this is the whole machine.
-        kill_host(self.state, balancer)
+        # The kernel of a machine forwards on when the daemon dies: this is the whole machine. Its
+        # links first: the end of a process would be told to its peers by its kernel.
         cut(plan, balancer)
-        self.say(f"{balancer.name}: machine lost (kill -9, links down); it had {_listed(had)}")
+        kill_host(self.state, balancer)
+        self.say(f"{balancer.name}: machine lost (links down, kill -9); it had {_listed(had)}")
         await self._taken_over(window)
         return had
 
@@ -106,11 +107,12 @@ class GroupEvents:
         await self._back(window, balancer, had)
 
     async def _taken_over(self, window: Window) -> None:
-        """Wait until every VIP has answered a request that began after the event."""
+        """Wait until every VIP has answered a request that begins from now on."""
+        since = time.monotonic()
         targets = [str(target) for target in targets_of(self.state.plan)]
         with trio.move_on_after(_TAKEOVER_TIMEOUT_S):
             while True:
-                if min(map(self.tally.answered_since, targets)) >= window.start:
+                if min(map(self.tally.answered_since, targets)) >= since:
                     break
                 await trio.sleep(_POLL_S)
             window.recovered = time.monotonic()

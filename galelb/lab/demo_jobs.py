@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from galelb.lab.hosts import Host, Plan
 from galelb.lab.http_client import Target
-from galelb.lab.jobs import Downloads, Held, Job, Requests
+from galelb.lab.jobs import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Downloads, Held, Job, Requests
 
 __all__ = ["held_jobs", "steady_jobs", "targets_of"]
 
@@ -17,11 +17,14 @@ _KEPT_PAUSE_S = 0.5
 _DOWNLOAD_SIZE, _DOWNLOAD_RATE = 1_250_000, 250_000
 _HELD_EVERY_S = 0.5
 _LONG_S = 3600.0
+_PATIENT_S = 5.0
+"""A SYN is repeated after 1 and after 3 seconds."""
 
 
 def steady_jobs(plan: Plan) -> list[Job]:
     """Return what one client does from the beginning to the end."""
     targets, clients = targets_of(plan), plan.spec.clients
+    connect_s, read_s = _patience(plan)
     return [
         Requests(
             targets=targets,
@@ -29,6 +32,8 @@ def steady_jobs(plan: Plan) -> list[Job]:
             kept=max(1, _KEPT // clients),
             pause_s=_PAUSE_S,
             kept_pause_s=_KEPT_PAUSE_S,
+            connect_timeout_s=connect_s,
+            read_timeout_s=read_s,
         ),
         Downloads(
             targets=targets,
@@ -36,8 +41,17 @@ def steady_jobs(plan: Plan) -> list[Job]:
             size=_DOWNLOAD_SIZE,
             rate=_DOWNLOAD_RATE,
             count=None,
+            connect_timeout_s=connect_s,
+            read_timeout_s=read_s,
         ),
     ]
+
+
+def _patience(plan: Plan) -> tuple[float, float]:
+    """Return time-outs: in a group those of people, who see a lost SYN as a second of delay."""
+    if plan.spec.is_group:
+        return _PATIENT_S, _PATIENT_S
+    return CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 
 
 def held_jobs(plan: Plan) -> list[Job]:

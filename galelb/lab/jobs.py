@@ -70,6 +70,7 @@ class Downloads:
     """Bytes a second for each; None = as fast as it goes."""
     count: int | None = 1
     """How many in all; None = until stopped."""
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
     read_timeout_s: float = READ_TIMEOUT_S
 
 

@@ -20,7 +20,7 @@ from galelb.lab.load_udp import run_queries
 
 __all__ = ["main", "run_jobs"]
 
-_FINISH_S = 2.5
+_FINISH_S = 5.5
 """How long running requests may take to finish after a stop."""
 
 Report = Callable[[Result], None]

@@ -11,7 +11,7 @@ import trio
 
 from galelb.lab import payload
 from galelb.lab.http_client import FetchError, HttpConnection, Target
-from galelb.lab.jobs import CONNECT_TIMEOUT_S, Downloads, Requests, Result
+from galelb.lab.jobs import Downloads, Requests, Result
 from galelb.lab.targets import TargetSet
 
 __all__ = ["run_downloads", "run_requests"]
@@ -109,7 +109,7 @@ async def _download_worker(
         attempt = _Attempt("download", targets.next(), targets)
         with attempt.reported(report):
             try:
-                await attempt.connect()
+                await attempt.connect(job.connect_timeout_s)
                 await attempt.get(path, job.size, job.read_timeout_s)
             finally:
                 await attempt.close()
@@ -135,7 +135,7 @@ class _Attempt:
         self.connection = connection
         self.failed = False
 
-    async def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    async def connect(self, timeout_s: float) -> None:
         self.connection = await HttpConnection.open(self._target, timeout_s)
 
     async def get(self, path: str, size: int, timeout_s: float) -> None:

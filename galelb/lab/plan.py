@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_interface
 from pathlib import Path
 
+from galelb.group.ownership import rendezvous
 from galelb.lab.hosts import (
     CLIENTS,
     CLIENTS_PORT,
@@ -22,7 +23,7 @@ from galelb.lab.hosts import (
     Role,
     Vip,
 )
-from galelb.lab.spec import FAMILIES, LabSpec
+from galelb.lab.spec import FAMILIES, MAX_BALANCERS, LabSpec
 from galelb.model import IPAddress
 
 __all__ = ["make_plan"]
@@ -155,13 +156,27 @@ def _own_vips(spec: LabSpec, hosts: tuple[Host, ...]) -> Iterator[Vip]:
 
 
 def _group_vips(spec: LabSpec) -> Iterator[Vip]:
-    """Yield as many VIPs as there are balancers: each of them has about one."""
+    """Yield as many VIPs as there are balancers, so chosen that each balancer has one."""
+    names = [f"{_NAMES[Role.BALANCER]}{index + 1}" for index in range(spec.balancers)]
+    pools = [
+        _pool(spec, ipv4=ipv4, ipv6=not ipv4) for ipv4 in [True] * spec.ipv4 + [False] * spec.ipv6
+    ]
+    for number, name in enumerate(names, start=1):
+        for pool in pools:
+            own = [one for one in pool if rendezvous(str(one.ip), names) == name]
+            chosen = (own or pool)[0]
+            pool.remove(chosen)
+            yield from _services_at(spec, chosen, None, f"-{number}")
+
+
+def _pool(spec: LabSpec, *, ipv4: bool, ipv6: bool) -> list[InterfaceAddress]:
     templates = _ROUTED_VIPS if spec.has_router else _SUBNETS[PUBLIC]
-    for number in range(1, spec.balancers + 1):
-        for interface in _of_families(
-            templates, _FIRST_VIP + number, ipv4=spec.ipv4, ipv6=spec.ipv6
-        ):
-            yield from _services_at(spec, interface, None, f"-{number}")
+    numbers = range(_FIRST_VIP + 1, _FIRST_VIP + 1 + MAX_BALANCERS)
+    return [
+        interface
+        for number in numbers
+        for interface in _of_families(templates, number, ipv4=ipv4, ipv6=ipv6)
+    ]
 
 
 def _services_at(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several balancers of a lab share, and what each has for itself."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import tomli
 
 from galelb.errors import ConfigError, EnvironmentProblem
+from galelb.group.ownership import rendezvous
 from galelb.lab import bird, etcd
 from galelb.lab.configs import config_files, config_text
 from galelb.lab.hosts import Host, Plan, Role
@@ -36,9 +38,19 @@ def test_vips_are_the_group_s_and_on_no_machine() -> None:
     plan = group()
     on_machines = {str(a.ip) for host in plan.hosts for link in host.links for a in link.addresses}
 
-    assert ["203.0.113.191", "203.0.113.192", "203.0.113.193"] == [v.address for v in plan.vips]
+    assert 3 == len({vip.address for vip in plan.vips})
+    assert all(vip.address.startswith("203.0.113.") for vip in plan.vips)
     assert {None} == {vip.balancer for vip in plan.vips}
     assert on_machines.isdisjoint(vip.address for vip in plan.vips)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_each_balancer_of_a_group_has_one_vip_of_each_family(count: int) -> None:
+    plan = group(balancers=count, ipv6=True)
+    names = [host.name for host in plan.of(Role.BALANCER)]
+    owners = Counter(rendezvous(vip.address, names) for vip in plan.vips)
+
+    assert dict.fromkeys(names, 2) == owners
 
 
 def test_balancers_of_a_group_differ_in_names_and_source_addresses_alone() -> None:
@@ -95,7 +107,7 @@ def test_a_router_stands_between_clients_and_balancers() -> None:
     assert ["198.51.100.1", "2001:db8:51::1"] == [str(gateway) for gateway in client.gateways]
     for host in (balancer, plan.host("node1")):
         assert ["203.0.113.1", "2001:db8:113::1"] == [str(gateway) for gateway in host.gateways]
-    assert "192.0.2.191" == plan.vips[0].address
+    assert all(vip.address.startswith(("192.0.2.", "2001:db8:2::")) for vip in plan.vips)
 
 
 def test_without_a_public_interface_nothing_goes_through_the_router() -> None:
