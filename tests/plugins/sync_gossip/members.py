@@ -85,6 +85,18 @@ class Member:
         while self.transport._member._udp.fileno() != -1:
             await trio.sleep(0.001)
 
+    def cut(self):
+        """Send and hear nothing from now on; streams that are open end by themselves."""
+        self.member._send = lambda output: None
+        self.member._take = lambda seal, data, source: None
+        self.member.streams.call = lambda exchange: None
+        self.member.streams._doors.enter = lambda source: None
+
+    def heal(self):
+        """Send and hear again."""
+        del self.member._send, self.member._take
+        del self.member.streams.call, self.member.streams._doors.enter
+
     def knows(self, said):
         """Whether this one was told exactly what the others say, by (name, key)."""
         wanted = {about: value for about, value in said.items() if about[0] != self.name}

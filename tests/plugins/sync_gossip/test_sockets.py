@@ -128,6 +128,28 @@ async def test_a_leaving_member_is_told_apart_and_its_records_are_deleted(tmp_pa
         await until(lambda: all(one.core.of("m3") == {"key": b"back"} for one in members[:2]))
 
 
+async def test_who_was_cut_off_hears_and_tells_what_was_said_meanwhile(tmp_path):
+    async with group(3, tmp_path) as (members, _):
+        await formed(members)
+        for one in members:
+            one.transport.write("old", b"1")
+        await until(lambda: all(len(one.core.records) == 2 for one in members))
+
+        members[0].cut()
+        await until(lambda: not members[0].core.alive())
+        await until(lambda: all("m1" not in one.core.alive() for one in members[1:]))
+        for one in members:
+            assert 2 == len(one.core.records)  # nothing is lost by a cut
+            one.transport.write("old", None)
+            one.transport.write("new", one.name.encode())
+        members[0].heal()
+
+        await formed(members)
+        said = {(one.name, "new"): one.name.encode() for one in members}
+        for one in members:
+            await until(partial(one.knows, said))
+
+
 async def test_leaving_alone_or_before_the_start_takes_no_longer_than_promised(tmp_path):
     async with group(1, tmp_path) as (members, _):
         with trio.fail_after(10):
