@@ -40,6 +40,8 @@ static __always_inline int gale_unparsable(GALE_CTX *ctx, struct gale_packet *p,
 static __always_inline int gale_carry(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way)
 {
 	gale_trace_parsed(p, 0);
+	if (unlikely(gale_is_others(ctx)))
+		return gale_finish(ctx, p, way, GALE_NOT_MINE);
 	return gale_finish(ctx, p, way, gale_decide_plain(ctx, p, way));
 }
 
@@ -76,7 +78,10 @@ int GALE_FN(general)(GALE_CTX *ctx)
 
 	decided = gale_parse(ctx, p);
 	gale_trace_parsed(p, decided);
-	if (likely(!decided))
+	if (unlikely(gale_is_others(ctx)))
+		decided = decided && decided != GALE_EXTENSIONS ? gale_unparsable(ctx, p, &way)
+								: GALE_NOT_MINE;
+	else if (likely(!decided))
 		decided = gale_decide(ctx, p, &way);
 #ifdef GALE_IPV6
 	else if (decided == GALE_EXTENSIONS)

@@ -31,6 +31,10 @@ GALE_MAP("lru_hash", struct gale_client_key, struct gale_next_hop, gale_client_w
 GALE_MAP("percpu_array", u32, struct gale_scratch, gale_scratch, 1, 0)
 /* first fragments, for the later ones */
 GALE_MAP("lru_hash", struct gale_fragment_key, struct gale_fragment, gale_fragments, GALE_MAX_FRAGMENTS, 0)
+#ifdef GALE_OWN_MACS
+/* our interfaces' MAC addresses by ifindex % GALE_OWN_MACS; written by the control plane */
+GALE_MAP("array", u32, struct gale_own_mac, gale_own_macs, GALE_OWN_MACS, 0)
+#endif
 #ifdef GALE_SERVICE_MAP
 /* service ids by VIP, port, protocol, VLAN; written by the control plane */
 GALE_MAP("hash", struct gale_service_key, u32, gale_service_keys, GALE_MAX_SERVICES * 2, 0)

@@ -39,6 +39,13 @@ struct gale_next_hop {
 	u16 flags;		/* GALE_NEXT_HOP_* */
 };
 
+/* The MAC address of an interface of ours. */
+struct gale_own_mac {
+	u32 ifindex;
+	u8 mac[6];		/* on a boundary of words */
+	u16 pad;
+};
+
 /* Four slots of a lookup table: slot n is lane n % 4 of element table + n / 4. 0 = no node. */
 struct gale_slots {
 	u16 node[4];

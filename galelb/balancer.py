@@ -206,12 +206,7 @@ class Balancer:
                 unresolved=resolver.wake,
                 changed=self._controller.wake,
             ),
-            InterfaceWatch(
-                netlink,
-                deployment.attacher,
-                lambda: deployment.entries,
-                self._saver.wake,
-            ),
+            InterfaceWatch(netlink, deployment, self._saver.wake),
         ]
         for component in components:
             await core.start(component.run)

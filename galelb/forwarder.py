@@ -101,6 +101,8 @@ class HostView:
     hz: int
     flow_seed: int
     """Random, the same for as long as the flow tables live."""
+    grouped: bool = False
+    """Whether other balancers may be on the same network."""
 
     def ticks(self, seconds: float) -> int:
         """Return seconds as ticks, rounded up."""

@@ -17,7 +17,10 @@ from galelb.errors import CompileError
 from galelb.forwarder import Forwarder, HostView
 from galelb.model import Service
 
-__all__ = ["Limits", "Pipeline", "pipeline"]
+__all__ = ["OWN_MACS", "Limits", "Pipeline", "pipeline"]
+
+OWN_MACS = 256
+"""Elements of gale_own_macs; of two interfaces with one place the second is not looked at."""
 
 Context = Literal["xdp", "tc"]
 
@@ -130,6 +133,7 @@ def _before(context: Context) -> list[str]:
         "parse.h",
         "plain.h",
         "capture.h",
+        "own.h",
         "stats.h",
         "select.h",
         "next_hop.h",
@@ -199,6 +203,8 @@ def _defines(
         numbers["GALE_SERVICE_MAP"] = 1
     if "veth" in (host.private.kind, host.public.kind):
         numbers["GALE_VETH"] = 1
+    if host.grouped:
+        numbers["GALE_OWN_MACS"] = OWN_MACS
     if context == "tc":
         numbers["GALE_TC"] = 1
     if any(forwarder.wraps for forwarder in forwarders):

@@ -21,6 +21,7 @@ from galelb.datapath.flow_maps import FlowMaps, flow_maps_of, remembered, unreme
 from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
 from galelb.datapath.migration import Migration
+from galelb.datapath.own_macs import write_own_macs
 from galelb.datapath.programs import Generation, KernelDataPath, LoadRequest
 from galelb.datapath.request import load_request
 from galelb.errors import BpfError, GaleError
@@ -103,7 +104,8 @@ class Deployment:
         """Return what to load for a configuration. Raises ConfigError, NetlinkError."""
         private = await self._netlink.interface(config.private_interface.net_interface_private)
         public = await self._netlink.interface(config.public_interface.net_interface_public)
-        host = host_view(private, public, self._adopted.flow_seed)
+        grouped = config.load_balancer_quorum.transport is not None
+        host = attrs.evolve(host_view(private, public, self._adopted.flow_seed), grouped=grouped)
         services = await self._numbered(resolve_services(config, public))
         present = await self._netlink.interfaces()
         request = load_request(self._plugins, config, services, host, present)
@@ -207,6 +209,13 @@ class Deployment:
             await self._attach(generation)
         return generation
 
+    async def tell_own_macs(self) -> None:
+        """Tell programs which frames are for this machine; they may have changed."""
+        found = await self._netlink.interfaces()
+        ours = [one for name, one in found.items() if self.attacher.wants(name)]
+        maps = self.datapath.generation.maps
+        await trio.to_thread.run_sync(write_own_macs, maps, ours)
+
     async def _attach(self, generation: Generation) -> None:
         """Attach a generation's programs, or such with its text that capture besides."""
         if self._capturing is not None:
@@ -215,6 +224,7 @@ class Deployment:
             except BpfError as error:
                 self._capturing = None  # what forwards comes first
                 log.error("capture_given_up", reason=str(error))  # noqa: TRY400 - for users
+        await self.tell_own_macs()
         await self.attacher.attach_all(self.entries)
 
     @property

@@ -14,7 +14,7 @@ from galelb.netlink import LinkChanged, Netlink, Overflow
 
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
-    from galelb.datapath.attacher import Attacher, Entries
+    from galelb.datapath.deployment import Deployment
 
 __all__ = ["InterfaceWatch", "wanted_interfaces"]
 
@@ -37,15 +37,12 @@ class InterfaceWatch:
     """Attaches again to an interface that vanished and came back under its name."""
 
     def __init__(
-        self,
-        netlink: Netlink,
-        attacher: Attacher,
-        entries: Callable[[], Entries],
-        *changed: Callable[[], None],
+        self, netlink: Netlink, deployment: Deployment, changed: Callable[[], None]
     ) -> None:
+        """`changed` is called when something else is attached than before."""
         self._netlink = netlink
-        self._attacher = attacher
-        self._entries = entries
+        self._deployment = deployment
+        self._attacher = deployment.attacher
         self._changed = changed
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -59,13 +56,16 @@ class InterfaceWatch:
                 await self._look_at_all()
 
     async def _link_changed(self, event: LinkChanged) -> None:
+        if self._attacher.wants(event.name) and not event.removed:
+            await self._readdressed()
         if self._attacher.note_link(event.name, event.ifindex, removed=event.removed):
-            self._tell()
+            self._changed()
         if not event.removed:
             await self._check(event.name, event.ifindex)
 
     async def _look_at_all(self) -> None:
         """Look at every interface, since nobody knows which changes were missed."""
+        await self._readdressed()
         for one in (await self._netlink.interfaces()).values():
             self._attacher.note_link(one.name, one.ifindex, removed=False)
             await self._check(one.name, one.ifindex)
@@ -75,11 +75,14 @@ class InterfaceWatch:
             return
         log.warning("interface_came_back", interface=name, ifindex=ifindex)
         try:
-            await self._attacher.attach(name, self._entries())
+            await self._attacher.attach(name, self._deployment.entries)
         except GaleError as error:
             log.error("not_attached", interface=name, reason=str(error))  # noqa: TRY400
-        self._tell()
+        self._changed()
 
-    def _tell(self) -> None:
-        for changed in self._changed:
-            changed()
+    async def _readdressed(self) -> None:
+        """An interface may have another MAC address."""
+        try:
+            await self._deployment.tell_own_macs()
+        except GaleError as error:
+            log.error("addresses_not_told", reason=str(error))  # noqa: TRY400 - for users
