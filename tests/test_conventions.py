@@ -29,6 +29,8 @@ SANS_IO = {
     "galelb.group.peers",
     "galelb.group.quorum",
     "galelb.group.reader",
+    "galelb.group.share_messages",
+    "galelb.group.share_outbox",
     "galelb.health",
     "galelb.group.state",
     "galelb.group.words",

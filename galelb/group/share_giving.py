@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import attrs
 import structlog
 import trio
 
-from galelb.errors import GaleError, RemoteProtocolError
-from galelb.flowshare import FlowShare
+from galelb.errors import GaleError, LocalProtocolError, RemoteProtocolError
+from galelb.flowshare import MAX_BATCH, FlowShare
 from galelb.group.share_messages import (
     STILL_THERE,
     Ack,
@@ -18,21 +19,35 @@ from galelb.group.share_messages import (
     Beat,
     Hello,
     Message,
-    Whole,
+    check_first,
     decode,
     encode,
 )
 from galelb.group.share_outbox import Outbox
 from galelb.group.streams import SealedStream
+from galelb.plugins.blame import blamed
 
-__all__ = ["CHANGES_S", "Giving"]
+__all__ = ["CHANGES_S", "SILENT_S", "Giving"]
 
 log = structlog.get_logger("galelb.sharing")
 
 CHANGES_S = 0.2
 """Between two looks at what changed: flows younger than that die with their balancer."""
-_SILENT_S = 10.0
-"""A peer that acknowledges nothing for so long while things are sent is dropped."""
+SILENT_S = 10.0
+"""A peer that acknowledges nothing for so long is dropped."""
+_SIGN_S = 1.0
+"""Between signs of life while there is nothing to send."""
+
+
+@attrs.define(eq=False)
+class _Line:
+    """A peer that is served."""
+
+    stream: SealedStream
+    outbox: Outbox
+    scope: trio.CancelScope
+    work: trio.Event = attrs.field(factory=trio.Event)
+    """Set when there may be something to send."""
 
 
 class Giving:
@@ -41,10 +56,8 @@ class Giving:
     def __init__(self, shares: Callable[[], Mapping[str, FlowShare]]) -> None:
         self._shares = shares
         self._known: dict[str, FlowShare] = {}
-        self._outboxes: dict[str, Outbox] = {}
-        self._waiting: dict[str, trio.Event] = {}
-        self._scopes: dict[str, trio.CancelScope] = {}
-        self._beat = 0
+        self._lines: dict[str, _Line] = {}
+        self._beat = STILL_THERE
         self._failing: set[str] = set()
         self.sent: Counter[str] = Counter()
         """Batches and bytes."""
@@ -54,109 +67,144 @@ class Giving:
         task_status.started()
         while True:
             begun = trio.current_time()
-            if self._outboxes:
-                await self._look()
+            if self._lines:
+                await self._look(begun)
             await trio.sleep_until(begun + CHANGES_S)
 
     def lags(self, now: float) -> dict[str, float]:
         """Return by how many seconds each peer's copy of our flows is behind."""
-        return {peer: outbox.lag(now) for peer, outbox in self._outboxes.items()}
+        return {peer: line.outbox.lag(now) for peer, line in self._lines.items()}
 
     def overflows(self) -> int:
         """Return how often peers that are there now were too slow."""
-        return sum(outbox.overflows for outbox in self._outboxes.values())
+        return sum(line.outbox.overflows for line in self._lines.values())
 
     async def serve(self, stream: SealedStream) -> None:
         """Send a peer everything, then what changes, until the stream ends.
 
         A peer that dials again has lost the other stream: that one ends.
-        Raises RemoteProtocolError, Unreadable, trio.BrokenResourceError.
+        Raises RemoteProtocolError, Unreadable, trio.BrokenResourceError, trio.TooSlowError.
         """
         peer = stream.peer
-        if peer in self._scopes:
-            self._scopes[peer].cancel()
-        outbox = Outbox(trio.current_time())
+        if peer in self._lines:
+            self._lines[peer].scope.cancel()
         with trio.CancelScope() as scope:
-            self._scopes[peer], self._outboxes[peer] = scope, outbox
-            self._waiting[peer] = trio.Event()
+            line = self._lines[peer] = _Line(stream, Outbox(trio.current_time()), scope)
             try:
-                await self._talk(stream, outbox)
+                await self._talk(line)
             finally:
-                if self._scopes.get(peer) is scope:
-                    del self._scopes[peer], self._outboxes[peer], self._waiting[peer]
+                if self._lines.get(peer) is line:
+                    del self._lines[peer]
 
-    async def _talk(self, stream: SealedStream, outbox: Outbox) -> None:
-        await stream.send(encode(Hello()))
+    async def _talk(self, line: _Line) -> None:
+        await line.stream.send(encode(Hello()))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, stream, outbox)
-            await self._hear(stream, outbox)
+            nursery.start_soon(self._send, line)
+            await self._hear(line)
             nursery.cancel_scope.cancel()
 
-    async def _hear(self, stream: SealedStream, outbox: Outbox) -> None:
-        first = True
-        while True:
-            with trio.fail_after(_SILENT_S):
-                data = await stream.receive()
-            if data is None:
-                return
-            message = decode(data)
-            if first is not isinstance(message, Hello) or not isinstance(message, Hello | Ack):
+    async def _hear(self, line: _Line) -> None:
+        message = await self._next(line)
+        check_first(message)
+        while (message := await self._next(line)) is not None:
+            if not isinstance(message, Ack):
                 raise RemoteProtocolError("connection sharing: this comes out of turn")
-            first = False
-            if isinstance(message, Ack):
-                outbox.acknowledged(message.number)
+            line.outbox.acknowledged(message.number)
 
-    async def _send(self, stream: SealedStream, outbox: Outbox) -> None:
+    async def _next(self, line: _Line) -> Message | None:
+        with trio.fail_after(SILENT_S):
+            data = await line.stream.receive()
+        return None if data is None else decode(data)
+
+    async def _send(self, line: _Line) -> None:
+        outbox = line.outbox
         while True:
-            if outbox.behind:
-                await self._send_everything(stream, outbox)
-            while (message := outbox.take()) is not None:
-                await self._put(stream, message)
-            await self._something(stream.peer, outbox)
+            if outbox.behind and trio.current_time() >= outbox.not_before:
+                await self._send_everything(line)
+            while (message := outbox.take(trio.current_time())) is not None:
+                await self._put(line, message)
+            await self._wait(line)
 
-    async def _something(self, peer: str, outbox: Outbox) -> None:
-        if not outbox.behind:
-            self._waiting[peer] = trio.Event()
-            await self._waiting[peer].wait()
+    async def _wait(self, line: _Line) -> None:
+        """Return when there may be something to send; say meanwhile that one is there."""
+        wake = trio.current_time() + _SIGN_S
+        if line.outbox.behind:
+            wake = min(wake, line.outbox.not_before)
+        line.work = trio.Event()
+        with trio.move_on_at(wake) as idle:
+            await line.work.wait()
+        if idle.cancelled_caught:
+            await self._put(line, Beat(STILL_THERE))
 
-    async def _send_everything(self, stream: SealedStream, outbox: Outbox) -> None:
-        outbox.begin()
-        for name, share in self._shares().items():
-            batches: Iterator[bytes] = await trio.to_thread.run_sync(share.everything)
-            while (batch := await trio.to_thread.run_sync(next, batches, None)) is not None:
-                await self._put(stream, Batch(name, batch))
-                await self._put(stream, Beat(STILL_THERE))
-                if outbox.behind:
-                    return  # it became another data path, or too much changed meanwhile
-        await self._put(stream, Whole())
+    async def _send_everything(self, line: _Line) -> None:
+        line.outbox.begin(trio.current_time())
+        for name, share in dict(self._shares()).items():
+            try:
+                await self._send_all_of(line, name, share)
+            except GaleError as error:
+                self._failed(name, error)
+                line.outbox.postpone(trio.current_time())
+            if line.outbox.behind:
+                return  # it became another data path, or too much changed meanwhile
+        await self._put(line, line.outbox.whole(trio.current_time()))
 
-    async def _put(self, stream: SealedStream, message: Message) -> None:
+    async def _send_all_of(self, line: _Line, name: str, share: FlowShare) -> None:
+        with blamed(name, "everything"):
+            batches: Iterator[bytes] = iter(await trio.to_thread.run_sync(share.everything))
+        while not line.outbox.behind:
+            with blamed(name, "everything"):
+                batch = await trio.to_thread.run_sync(next, batches, None)
+            if batch is None:
+                return
+            await self._put(line, Batch(name, _fitting(batch)))
+            await self._put(line, Beat(STILL_THERE))
+
+    async def _put(self, line: _Line, message: Message) -> None:
         data = encode(message)
-        await stream.send(data)
+        await line.stream.send(data)
         self.sent["bytes"] += len(data)
         self.sent["batches"] += isinstance(message, Batch)
 
-    async def _look(self) -> None:
+    async def _look(self, now: float) -> None:
+        """Read what has changed by now, and hand it to all peers."""
         shares = dict(self._shares())
-        if {name: id(one) for name, one in shares.items()} != {
-            name: id(one) for name, one in self._known.items()
-        }:
-            self._known = shares
-            for outbox in self._outboxes.values():
-                outbox.restart(trio.current_time())
-        self._beat += 1
-        found: list[tuple[str, list[bytes]]] = []
+        self._see_other_shares(shares)
+        found: list[tuple[str, bytes]] = []
         for name, share in shares.items():
             try:
-                found.append((name, await trio.to_thread.run_sync(share.changes)))
+                with blamed(name, "changes"):
+                    batches = await trio.to_thread.run_sync(share.changes)
+                found += [(name, _fitting(batch)) for batch in batches]
                 self._failing.discard(name)
             except GaleError as error:
-                if name not in self._failing:
-                    log.error("flows_not_read", forwarder=name, reason=str(error))  # noqa: TRY400
-                self._failing.add(name)
+                self._failed(name, error)
+                for line in self._lines.values():
+                    line.outbox.postpone(now)  # what this look has found is lost
                 return
-        now = trio.current_time()
-        for peer, outbox in self._outboxes.items():
-            for name, batches in found or [("", [])]:
-                outbox.put(name, batches, self._beat, now)
-            self._waiting[peer].set()
+        self._hand_out(found, now)
+
+    def _see_other_shares(self, shares: dict[str, FlowShare]) -> None:
+        known, self._known = self._known, shares
+        if known.keys() == shares.keys() and all(known[key] is shares[key] for key in shares):
+            return
+        for line in self._lines.values():
+            line.outbox.restart()
+            line.work.set()
+
+    def _hand_out(self, found: Iterable[tuple[str, bytes]], now: float) -> None:
+        self._beat += 1
+        for peer, line in self._lines.items():
+            if not line.outbox.put(found, self._beat, now):
+                log.warning("peer_takes_flows_too_slowly", peer=peer)
+            line.work.set()
+
+    def _failed(self, name: str, error: GaleError) -> None:
+        if name not in self._failing:
+            log.error("flows_not_read", forwarder=name, reason=str(error))
+        self._failing.add(name)
+
+
+def _fitting(batch: bytes) -> bytes:
+    if len(batch) > MAX_BATCH:
+        raise LocalProtocolError(f"a batch of {len(batch)} bytes, at most {MAX_BATCH}")
+    return batch

@@ -24,6 +24,7 @@ __all__ = [
     "Hello",
     "Message",
     "Whole",
+    "check_first",
     "decode",
     "encode",
 ]
@@ -33,7 +34,10 @@ _MAX_NAME = 63
 STILL_THERE = 0
 """Number of a Beat amid a long transfer, which only asks for a sign of life."""
 MAX_MESSAGE = MAX_BATCH + 2 + _MAX_NAME
-_NUMBER = struct.Struct("!BQ")
+_WHOLE_FORM = struct.Struct("!BI")
+_BEAT_FORM = struct.Struct("!BQI")
+_ACK_FORM = struct.Struct("!BQ")
+_MAX_AGE_MS = (1 << 32) - 1
 _HELLO, _BATCH, _WHOLE, _BEAT, _ACK = 1, 2, 3, 4, 5
 
 
@@ -54,14 +58,17 @@ class Batch:
 
 @attrs.frozen
 class Whole:
-    """All flows that there were when the transfer began have been sent."""
+    """All flows that there were when the transfer began, so long ago, have been sent."""
+
+    age_ms: int = 0
 
 
 @attrs.frozen
 class Beat:
-    """Everything that changed before this has been sent; asks for an Ack with its number."""
+    """Everything that had changed so long ago has been sent; asks for an Ack with its number."""
 
     number: int
+    age_ms: int = 0
 
 
 @attrs.frozen
@@ -82,12 +89,12 @@ def encode(message: Message) -> bytes:
         case Batch(forwarder, data):
             name = forwarder.encode()
             return bytes([_BATCH, len(name)]) + name + data
-        case Whole():
-            return bytes([_WHOLE])
-        case Beat(number):
-            return _NUMBER.pack(_BEAT, number)
+        case Whole(age):
+            return _WHOLE_FORM.pack(_WHOLE, min(age, _MAX_AGE_MS))
+        case Beat(number, age):
+            return _BEAT_FORM.pack(_BEAT, number, min(age, _MAX_AGE_MS))
         case Ack(number):
-            return _NUMBER.pack(_ACK, number)
+            return _ACK_FORM.pack(_ACK, number)
 
 
 def decode(data: bytes) -> Message:
@@ -95,14 +102,24 @@ def decode(data: bytes) -> Message:
     kind = data[0] if data else 0
     if kind == _HELLO and len(data) == 2:
         return Hello(data[1])
-    if kind == _WHOLE and len(data) == 1:
-        return Whole()
-    if kind in (_BEAT, _ACK) and len(data) == _NUMBER.size:
-        number: int = _NUMBER.unpack(data)[1]
-        return Beat(number) if kind == _BEAT else Ack(number)
+    if kind == _WHOLE and len(data) == _WHOLE_FORM.size:
+        return Whole(*_WHOLE_FORM.unpack(data)[1:])
+    if kind == _BEAT and len(data) == _BEAT_FORM.size:
+        return Beat(*_BEAT_FORM.unpack(data)[1:])
+    if kind == _ACK and len(data) == _ACK_FORM.size:
+        return Ack(*_ACK_FORM.unpack(data)[1:])
     if kind == _BATCH:
         return _batch(data)
     raise RemoteProtocolError(f"connection sharing: no message of kind {kind}")
+
+
+def check_first(message: Message | None) -> None:
+    """Make sure that a stream begins as it must. Raises RemoteProtocolError."""
+    if not isinstance(message, Hello):
+        raise RemoteProtocolError("connection sharing: a stream that begins without a hello")
+    if message.version != VERSION:
+        theirs = f"version {message.version}, this balancer speaks {VERSION}"
+        raise RemoteProtocolError(f"connection sharing: the peer speaks {theirs}")
 
 
 def _batch(data: bytes) -> Batch:

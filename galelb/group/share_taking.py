@@ -19,12 +19,14 @@ from galelb.group.share_messages import (
     Hello,
     Message,
     Whole,
+    check_first,
     decode,
     encode,
 )
 from galelb.group.streams import SealedStream
+from galelb.plugins.blame import blamed
 
-__all__ = ["CURRENT_S", "Copy"]
+__all__ = ["CURRENT_S", "GIVE_UP_S", "SILENT_S", "Copy"]
 
 log = structlog.get_logger("galelb.sharing")
 
@@ -39,9 +41,17 @@ GIVE_UP_S = 10.0
 
 
 class Copy:
-    """The copy of one live peer's flows; `take` is run on each stream to it."""
+    """The copy of one live peer's flows; `take` is run on each stream to it.
 
-    def __init__(self, peer: str, shares: Callable[[], Mapping[str, FlowShare]]) -> None:
+    `changed` is called when the copy has become complete or current.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        shares: Callable[[], Mapping[str, FlowShare]],
+        changed: Callable[[], None],
+    ) -> None:
         now = trio.current_time()
         self.complete = False
         """Whether everything was here once, since this peer is alive."""
@@ -50,9 +60,12 @@ class Copy:
         """What became of flows: added, updated, known, waiting, refused; skipped batches."""
         self._peer = peer
         self._shares = shares
+        self._changed = changed
+        self._skipped: set[str] = set()
         self._as_of = now
         self._progress = now
         self._broken_at: float | None = now
+        """When the last stream broke that had brought everything; None = the one of now has."""
         self._was_current = False
 
     def behind(self, now: float) -> float:
@@ -79,15 +92,21 @@ class Copy:
 
         Raises RemoteProtocolError, Unreadable, trio.BrokenResourceError, trio.TooSlowError.
         """
+        self._skipped.clear()
         await stream.send(encode(Hello()))
-        self._broken_at = None
         try:
+            check_first(await self._next(stream))
             while (message := await self._next(stream)) is not None:
                 if (answer := await self._take_in(message)) is not None:
                     await stream.send(encode(answer))
+                if self._skipped & self._shares().keys():
+                    return  # what was skipped is wanted now: the next stream brings it
         finally:
-            now = trio.current_time()
-            self._was_current = self.complete and self.behind(now) < CURRENT_S + SILENT_S
+            self._broke(trio.current_time())
+
+    def _broke(self, now: float) -> None:
+        if self._broken_at is None:
+            self._was_current = self.behind(now) < CURRENT_S + SILENT_S
             self._broken_at = now
 
     async def _next(self, stream: SealedStream) -> Message | None:
@@ -96,30 +115,36 @@ class Copy:
         return None if data is None else decode(data)
 
     async def _take_in(self, message: Message) -> Ack | None:
-        now = self._progress = trio.current_time()
+        now = trio.current_time()
         match message:
             case Batch(forwarder, data):
+                self._progress = now
                 await self._accept(forwarder, data)
-            case Whole():
-                self.complete = True
-                self.given_up = False
-                self._as_of = now
-                log.info("peer_flows_complete", peer=self._peer, **self.flows)
-            case Beat(number):
+            case Whole(age_ms):
+                self._became_whole(now - age_ms / 1000)
+            case Beat(number, age_ms):
                 if number != STILL_THERE:
-                    self._as_of = now
+                    self._as_of = now - age_ms / 1000
                 return Ack(number)
-            case Ack():
-                raise RemoteProtocolError("connection sharing: an Ack for nothing")
+            case _:
+                raise RemoteProtocolError("connection sharing: this comes out of turn")
         return None
+
+    def _became_whole(self, as_of: float) -> None:
+        self.complete, self.given_up = True, False
+        self._broken_at, self._as_of = None, as_of
+        log.info("peer_flows_complete", peer=self._peer, **self.flows)
+        self._changed()
 
     async def _accept(self, forwarder: str, data: bytes) -> None:
         share = self._shares().get(forwarder)
         if share is None:
             self.flows["skipped"] += 1
+            self._skipped.add(forwarder)
             return
         try:
-            done = await trio.to_thread.run_sync(share.accept, data)
+            with blamed(forwarder, "accept"):
+                done = await trio.to_thread.run_sync(share.accept, data)
         except RemoteProtocolError:
             raise
         except GaleError as error:

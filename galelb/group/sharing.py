@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+import attrs
 import structlog
 import trio
 
@@ -47,6 +48,16 @@ _PEERS, _STRANGERS, _PER_SOURCE = 64, 16, 4
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
+@attrs.frozen(eq=False)
+class _Followed:
+    """A live peer whose flows are fetched."""
+
+    name: str
+    place: Place
+    copy: Copy
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
 class FlowSharing:
     """A component; tell it the live peers by `peers`. Nothing that peers do ends it."""
 
@@ -60,16 +71,16 @@ class FlowSharing:
         shares: Callable[[], Mapping[str, FlowShare]],
         on_change: Callable[[], None],
     ) -> None:
-        """`on_change` is called when copies became complete, or a peer's stream ended."""
+        """`on_change` is called when a copy became complete, or a peer's stream ended."""
         self._name, self._address, self._port = name, address, port
         self._keys = keys
         self._shares = shares
         self._on_change = on_change
         self._epoch = secrets.token_bytes(EPOCH_BYTES)
         self._giving = Giving(shares)
-        self._places: dict[str, Place] = {}
-        self._copies: dict[str, Copy] = {}
-        self._scopes: dict[str, trio.CancelScope] = {}
+        self._followed: dict[str, _Followed] = {}
+        self._former: Counter[str] = Counter()
+        """What became of flows of peers that are gone: counters do not go back."""
         self._nursery: trio.Nursery | None = None
         self._refused: Counter[str] = Counter()
         self._doors = Doors(
@@ -78,17 +89,15 @@ class FlowSharing:
 
     def peers(self, peers: Mapping[str, Place]) -> None:
         """Fetch the flows of exactly these, by name; never blocks."""
-        for gone in [name for name in self._places if self._places[name] != peers.get(name)]:
-            del self._places[gone]
-            del self._copies[gone]
-            if gone in self._scopes:
-                self._scopes.pop(gone).cancel()
-        for name, place in peers.items():
-            if name not in self._places:
-                self._places[name] = place
-                self._copies[name] = Copy(name, self._shares)
-                if self._nursery is not None:
-                    self._nursery.start_soon(self._follow, name, place)
+        for one in list(self._followed.values()):
+            if one.place != peers.get(one.name):
+                self._former += self._followed.pop(one.name).copy.flows
+                one.scope.cancel()
+        for name in peers.keys() - self._followed.keys():
+            copy = Copy(name, self._shares, self._on_change)
+            one = self._followed[name] = _Followed(name, peers[name], copy)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._follow, one)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Share until cancelled. Raises GaleError when another program has the port."""
@@ -96,8 +105,8 @@ class FlowSharing:
         async with listener, trio.open_nursery() as self._nursery:
             await self._nursery.start(self._giving.run)
             self._nursery.start_soon(self._accept, listener, self._nursery)
-            for name, place in self._places.items():
-                self._nursery.start_soon(self._follow, name, place)
+            for one in self._followed.values():
+                self._nursery.start_soon(self._follow, one)
             task_status.started()
 
     # what there is to see
@@ -111,26 +120,27 @@ class FlowSharing:
     def complete(self) -> bool:
         """Whether the flows of all live peers are here, or there is nothing to share."""
         now = trio.current_time()
-        return not self._shares() or all(copy.settled(now) for copy in self._copies.values())
+        settled = [one.copy.settled(now) for one in self._followed.values()]
+        return not self._shares() or all(settled)
 
     def current(self) -> Collection[str]:
         """Return the live peers whose flows are here but for the last moments."""
         now = trio.current_time()
-        return [name for name, copy in self._copies.items() if copy.current(now)]
+        return [name for name, one in self._followed.items() if one.copy.current(now)]
 
     def behind(self, peer: str) -> tuple[bool, float | None] | None:
         """Return whether our copy of a peer's flows is complete, and how far it is behind."""
-        copy = self._copies.get(peer)
-        if copy is None or not self._shares():
+        one = self._followed.get(peer)
+        if one is None or not self._shares():
             return None
-        return copy.complete, copy.behind(trio.current_time())
+        return one.copy.complete, one.copy.behind(trio.current_time())
 
     def notes(self) -> list[str]:
         """Return what `galelb status` should say, one sentence each."""
         return [
             f"peer {name} gives no connections: those that it has would break with it"
-            for name, copy in sorted(self._copies.items())
-            if copy.given_up and self._shares()
+            for name, one in sorted(self._followed.items())
+            if one.copy.given_up and self._shares()
         ]
 
     def metrics(self) -> list[Metric]:
@@ -139,11 +149,11 @@ class FlowSharing:
 
     def _metrics(self) -> Iterator[Metric]:
         now = trio.current_time()
-        flows: Counter[str] = Counter()
-        for name, copy in self._copies.items():
-            flows += copy.flows
-            yield family.COPY_BEHIND.sample(copy.behind(now), name)
-            yield family.COPY_COMPLETE.sample(copy.complete, name)
+        flows = self._former.copy()
+        for name, one in self._followed.items():
+            flows += one.copy.flows
+            yield family.COPY_BEHIND.sample(one.copy.behind(now), name)
+            yield family.COPY_COMPLETE.sample(one.copy.complete, name)
         for name, lag in self._giving.lags(now).items():
             yield family.COPY_LAG.sample(lag, name)
         for result in ("added", "updated", "known", "waiting", "refused", "skipped", "failed"):
@@ -154,33 +164,32 @@ class FlowSharing:
 
     # fetching
 
-    async def _follow(self, name: str, place: Place) -> None:
+    async def _follow(self, one: _Followed) -> None:
         """Keep the copy of one peer; tries again for as long as it lives."""
         pause = _RETRY_S
-        with trio.CancelScope() as scope:
-            self._scopes[name] = scope
+        with one.scope:
             while True:
                 begun = trio.current_time()
-                await self._fetch(name, place)
+                await self._fetch(one)
                 self._on_change()
                 # A stream that worked for a while is worth another one at once.
                 lasted = trio.current_time() - begun > _LONGEST_RETRY_S
                 pause = _RETRY_S if lasted else min(2 * pause, _LONGEST_RETRY_S)
                 await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
-    async def _fetch(self, name: str, place: Place) -> None:
+    async def _fetch(self, one: _Followed) -> None:
         try:
             with trio.fail_after(_MEET_S):
-                stream = await dial(self._address, *place)
+                stream = await dial(self._address, *one.place)
             async with stream:
                 sealed = await self._meet(stream, connects=True)
-                if sealed.peer != name:
+                if sealed.peer != one.name:
                     raise Unreadable("another_peer")
-                await self._copies[name].take(sealed)
+                await one.copy.take(sealed)
         except* _BROKEN:
             pass
         except* RemoteProtocolError as errors:
-            self._refuse(errors, place[0])
+            self._refuse(errors, one.place[0])
 
     # serving
 
@@ -195,9 +204,12 @@ class FlowSharing:
             nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        source = ip_address(stream.socket.getpeername()[0].partition("%")[0])
-        place = self._doors.enter(source)
         async with stream:
+            try:
+                source = ip_address(stream.socket.getpeername()[0].partition("%")[0])
+            except OSError:
+                return  # it is gone already
+            place = self._doors.enter(source)
             if place is None:
                 self._refused["too_many_streams"] += 1
                 return
@@ -225,7 +237,7 @@ class FlowSharing:
             return await meet(stream, handshake, MAX_MESSAGE)
 
     def _is_peer(self, source: IPAddress) -> bool:
-        return any(source == address for address, _ in self._places.values())
+        return any(source == one.place[0] for one in self._followed.values())
 
     def _refuse(self, errors: BaseExceptionGroup[RemoteProtocolError], source: IPAddress) -> None:
         """Count why a stream was broken off; of each reason the first one is logged."""
