@@ -63,6 +63,8 @@ class AddressHolder:
         self._failures: dict[_Place, str] = {}
         self._trouble = ""
         self._renewed_at = 0.0
+        self._last: tuple[dict[_Place, Held], dict[_Place, Lent]] | None = None
+        """What was wanted last, and what a renewal tells if nothing changes."""
         self.held: frozenset[Held] = frozenset()
         """What is on interfaces now."""
 
@@ -110,6 +112,7 @@ class AddressHolder:
         if now - self._renewed_at > LIFETIME_S and self.held:
             log.warning("addresses_expired", late_s=round(now - self._renewed_at, 1))
             self._report(frozenset())
+            self._last = None
             await trio.sleep(RENEW_S)
 
     async def _take_back(self, lender: Lender, places: Collection[_Place]) -> None:
@@ -132,6 +135,9 @@ class AddressHolder:
             return
         self._say_trouble("")
         self._renewed_at = begun
+        if (wanted, lent) == self._last:
+            return  # nothing but renewals, as nearly always
+        self._last = (wanted, {p: _after(one) for p, one in lent.items()})
         self._ours |= {p for p, one in lent.items() if one.state in _PUT_BY_US}
         self._ours -= {p for p, one in lent.items() if one.state not in _PUT_BY_US}
         self._say_failures({p: one.error for p, one in lent.items() if one.error})
@@ -158,6 +164,10 @@ class AddressHolder:
         if error and not self._trouble:
             log.error("addresses_not_renewed", error=error)
         self._trouble = error
+
+
+def _after(lent: Lent) -> Lent:
+    return Lent(LentState.RENEWED) if lent.state is LentState.NEW else lent
 
 
 _PUT_BY_US = (LentState.NEW, LentState.RENEWED)
