@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import trio
 
 from galelb.errors import LabError
 from galelb.lab.hosts import Host
-from galelb.lab.jobs import Job, Result, jobs_to_json
+from galelb.lab.jobs import Held, Job, Result, jobs_to_json
 from galelb.lab.processes import tail
 from galelb.lab.topology import nsenter
 
-__all__ = ["collect", "run_load"]
+__all__ = ["background_load", "collect", "run_load"]
 
 _MAX_LINE = 65536
 
@@ -48,6 +49,30 @@ async def run_load(
             await _close_pipes(process)
     if code:
         raise LabError(f"{client.name}: the load generator failed:\n{tail(client.log)}")
+
+
+@contextlib.asynccontextmanager
+async def background_load(client: Host, jobs: list[Job]) -> AsyncIterator[list[Result]]:
+    """Run jobs as this client during a block of code, which gets the results as they come.
+
+    It begins when all connections to be held are open; at its end the jobs are stopped, and the
+    list is complete afterwards.
+    """
+    results: list[Result] = []
+    opened, stop = trio.Event(), trio.Event()
+
+    def take(result: Result) -> None:
+        if result.kind == "opened":
+            opened.set()
+        else:
+            results.append(result)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_load, client, jobs, take, stop)
+        if any(isinstance(job, Held) for job in jobs):
+            await opened.wait()
+        yield results
+        stop.set()
 
 
 async def collect(client: Host, jobs: list[Job]) -> list[Result]:

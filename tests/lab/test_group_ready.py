@@ -28,13 +28,13 @@ class FakeState:
 @pytest.fixture
 def state() -> FakeState:
     spec = LabSpec(name="t", prefix="gale0000", balancers=3)
-    return FakeState(make_plan(spec, Path("/run/test-lab")), {"lb1", "lb2", "lb3"})
+    return FakeState(make_plan(spec, Path("/run/test-lab")), {"lb1", "lb2", "lb3", "node1"})
 
 
 @pytest.fixture
 def told(state: FakeState, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What each balancer tells of its group; None = it does not answer."""
-    told: dict[str, Any] = {name: dict(WHOLE) for name in state.running}
+    told: dict[str, Any] = {name: dict(WHOLE) for name in state.running - {"node1"}}
 
     async def peers(balancer: Host) -> dict[str, Any]:
         if told[balancer.name] is None:
@@ -81,6 +81,8 @@ async def test_a_vip_without_a_balancer(state: Any, told: Any) -> None:
     told["held"] = {"203.0.113.191": frozenset(), "203.0.113.192": frozenset({"lb1"})}
 
     assert ["nobody has 203.0.113.191"] == await unfinished_group(state)
+    state.running.remove("node1")
+    assert [] == await unfinished_group(state), "without nodes nobody announces VIPs"
 
 
 async def test_those_that_are_too_few_are_asked_nothing(state: Any, told: Any) -> None:
