@@ -20,7 +20,7 @@ pytestmark = pytest.mark.netns
 VIP, NODES = "10.80.0.1", ("10.81.0.11", "10.81.0.12")
 TCP, UDP = 80, 5300
 SMALL, LARGE = 4096, 16384
-KILLS = 10
+KILLS = 5
 TRAFFIC = str(Path(__file__).with_name("live_traffic.py"))
 
 
