@@ -25,6 +25,7 @@ SANS_IO = {
     "galelb.group.decisions",
     "galelb.group.doors",
     "galelb.group.joining",
+    "galelb.group.neighbour_packets",
     "galelb.group.ownership",
     "galelb.group.peers",
     "galelb.group.quorum",

@@ -21,7 +21,7 @@ from galelb.forwarder import Options
 if TYPE_CHECKING:
     from galelb.config import BalancerConfig
 
-__all__ = ["AnnounceBgp", "AnnounceBgpOptions"]
+__all__ = ["AnnounceBgp", "AnnounceBgpOptions", "include_pattern"]
 
 log = structlog.get_logger(__name__)
 
@@ -175,7 +175,7 @@ class AnnounceBgp(Announcer):
         lack = ""
         if names - now.ours:
             # Should somebody include the file later, bird reads it then.
-            lack = f'bird.conf lacks: include "{_pattern(self.options.include_file)}";'
+            lack = f'bird.conf lacks: include "{include_pattern(self.options.include_file)}";'
         elif not any(up for _, up in now.sessions):
             lack = "bird has no BGP session that is established"
         if lack and lack != self._lack:
@@ -189,7 +189,7 @@ class AnnounceBgp(Announcer):
         self._trouble = trouble
 
 
-def _pattern(path: Path) -> str:
+def include_pattern(path: Path) -> str:
     """Return a path for bird's `include` that may be missing: a pattern need not match."""
     return str(path.with_name(f"{path.stem}*{path.suffix}"))
 

@@ -4,17 +4,19 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import trio
 from galelb_plugins.announce_bgp.bird_control import open_bird
-from galelb_plugins.announce_bgp.plugin import AnnounceBgp, AnnounceBgpOptions
+from galelb_plugins.announce_bgp.plugin import AnnounceBgp, AnnounceBgpOptions, include_pattern
 
 from galelb.announcer import Held, HeldKind
 from galelb.group.holder import LIFETIME_S
@@ -22,6 +24,7 @@ from galelb.testing.contract.announcer import VIPS, AnnouncerContract
 
 pytestmark = pytest.mark.netns
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "ecmp-with-bgp.md"
 LIMIT_S = 40
 VIP4, VIP6 = "192.0.2.10", "2001:db8::10"
 
@@ -79,7 +82,6 @@ protocol bgp one6_@N@ {
   ipv6 { import all; export none; };
 }
 """
-# What docs/how-to/ecmp-with-bgp.md tells operators to write.
 BALANCER = """
 log stderr all;
 router id 10.77.@N@.2;
@@ -312,3 +314,30 @@ async def test_a_configuration_that_bird_refuses_is_told(tmp_path, wires):
         async with open_bird(tmp_path / "bird.ctl") as connection:
             with pytest.raises(Exception, match=r"bird refuses: .*bird\.conf:1:1 syntax error"):
                 await connection.configure()
+
+
+# The page
+
+
+def configurations():
+    """Return the configurations for bird on the page, of a balancer and of the router."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if block.startswith("router id")]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_bird_takes_what_the_page_says(tmp_path, number):
+    text = configurations()[number].replace("/run/bird/", f"{tmp_path}/")
+    (tmp_path / "bird.conf").write_text(text)
+
+    done = subprocess.run(
+        ("bird", "-p", "-c", "bird.conf"), cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_the_page_includes_what_the_announcer_writes():
+    default = AnnounceBgpOptions()
+
+    assert f'include "{include_pattern(default.include_file)}";' in configurations()[0]
