@@ -40,6 +40,8 @@ from galelb_plugins.sync_gossip.wire import NEWS_BUDGET, SNAPSHOT_NEWS
 __all__ = ["Swim"]
 
 _NUMBERS = 1 << 32
+_BACKLOG = 200
+"""Pieces of news that datagrams spread within a second or so; of more, all is compared soon."""
 _CHALLENGE_S = 0.5
 """A stream that is being opened may take as long; datagrams keep coming until then."""
 
@@ -241,6 +243,8 @@ class Swim:
         self._known.expire(now)
         if now >= self._gossip_at and self._has_gossip():
             self._gossip(now)
+        if len(self._queue) > _BACKLOG:
+            self._exchange_at = min(self._exchange_at, now + 2 * self._timing.probe_s)
         if now >= self._exchange_at:
             self._exchange_at = now + self._timing.exchange_s
             self._exchange(self._known.members.pick(1))

@@ -587,3 +587,19 @@ def test_the_order_and_number_of_news_does_not_matter(news):
         results.add((frozenset(claims), frozenset(member.swim.records())))
 
     assert 1 == len(results)
+
+
+def test_much_news_at_once_is_compared_as_a_whole_soon():
+    """Datagrams would take seconds to carry it."""
+    member = Driver()
+    member.swim.write("few", b"")
+    start = member.now
+    for number in range(300):
+        member.swim.write(str(number), b"")
+
+    while not any(isinstance(one, Exchange) for one in member.out):
+        member.wake()
+        member.answer()
+
+    assert member.now - start <= 3 * member.times.probe_s
+    assert 3 * member.times.probe_s < member.times.exchange_s
