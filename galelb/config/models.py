@@ -165,6 +165,9 @@ class AnnounceSection(Section):
 
     plugin: PluginName | None = None
     """Announcer plugin; none leaves that to you."""
+    gateways: Annotated[tuple[Address, ...], Field(max_length=16)] = ()
+    """Addresses of the private interface that nodes have as their gateway (dnat); with them all
+    VIPs have one owner, who has these too."""
 
 
 class ServiceSection(Section):

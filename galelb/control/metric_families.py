@@ -163,8 +163,8 @@ GROUP_READY = MetricFamily(
 )
 GROUP_ADDRESSES = MetricFamily(
     name="galelb_group_addresses",
-    help="Addresses that this balancer has now: VIPs, its own translation addresses, and those "
-    "that it inherited from balancers that are gone.",
+    help="Addresses that this balancer has now: VIPs, its own translation addresses, those that "
+    "it inherited from balancers that are gone, and gateways of nodes.",
     labels=("kind",),
 )
 COPY_LAG = MetricFamily(

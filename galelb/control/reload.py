@@ -16,7 +16,7 @@ _FIXED = (
     ("public_interface", ("net_interface_public",)),
     ("load_balancer_quorum", ("transport", "addresses", "name", "sharing_port")),
     ("forwarding", ("table_size", "table_seed", "extra_interfaces", "xdp_mode")),
-    ("announce", ("plugin",)),
+    ("announce", ("plugin", "gateways")),
 )
 
 

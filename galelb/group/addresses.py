@@ -94,8 +94,7 @@ class Addresses:
         self.state.use_sources(self._sources())
         self.state.use_copies(self.copies.current())
         self._make_room()
-        movable = self.served().keys() - self.permanent
-        before, self.holdings = self.holdings, self.state.holdings(movable, now)
+        before, self.holdings = self.holdings, self._holdings(now)
         if before != self.holdings:
             self._moved.set()
             log.info(
@@ -119,6 +118,11 @@ class Addresses:
         self.update()
 
     # inside
+
+    def _holdings(self, now: float) -> Holdings:
+        movable = self.served().keys() - self.permanent
+        gateways = frozenset(self.config.announce.gateways) - self.permanent
+        return self.state.holdings(movable, now, gateways)
 
     def _get_ready(self, now: float) -> None:
         everyone = len(self.state.counted()) + 1 >= self.state.size
@@ -147,7 +151,8 @@ class Addresses:
 
     def _wanted(self) -> set[Held]:
         private = self.config.private_interface.net_interface_private
-        sources = set() if self.lone else self.holdings.own | self.holdings.inherited
+        held = self.holdings
+        sources = set() if self.lone else held.own | held.inherited | held.gateways
         wanted = {
             Held(address=address, interface=private, kind=HeldKind.SOURCE) for address in sources
         }

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from galelb.announcer import Announcer, AnnouncerContext, Held, HeldKind
-from galelb.errors import GaleError
+from galelb.errors import ConfigError, GaleError
 from galelb.group.addresses import Addresses
 from galelb.group.desk import GroupDesk
 from galelb.group.holder import AddressHolder
@@ -218,6 +218,14 @@ class Group:
         name = config.announce.plugin
         if name is None:
             return None
+        if config.announce.gateways and self._context.plugins.announcer(name).every_balancer:
+            raise ConfigError(
+                [
+                    f"{config.path}: announce.gateways: with {name} every balancer gets packets of"
+                    " clients, but nodes can answer only the one that has their gateway: use an"
+                    " announcer that gives each VIP one owner, or full_nat"
+                ]
+            )
         context = AnnouncerContext(
             config=config,
             directory=self._context.directory,

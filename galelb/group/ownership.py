@@ -11,7 +11,10 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-__all__ = ["Member", "rendezvous", "source_holder", "vip_owner"]
+__all__ = ["TOGETHER", "Member", "rendezvous", "source_holder", "vip_owner"]
+
+TOGETHER = "together"
+"""The key of addresses that have one owner, whatever they are."""
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,6 @@ from galelb.api.view import GroupStatus, PeerStatus
 from galelb.control import metric_families as family
 from galelb.group.addresses import Addresses
 from galelb.group.identity import Identity
-from galelb.group.ownership import vip_owner
 from galelb.group.peers import KnownPeer
 from galelb.group.quorum import Standing
 from galelb.group.state import GroupState
@@ -37,8 +36,8 @@ def status(
 ) -> GroupStatus:
     """Return this balancer's place in its group."""
     now = trio.current_time()
-    quorate = state.standing is Standing.QUORATE
-    members = state.members(now) if quorate else []
+    together = bool(addresses.config.announce.gateways)
+    owners = state.owners(vips, now, together=together)
     holdings = addresses.holdings
     return GroupStatus(
         name=state.name,
@@ -49,8 +48,8 @@ def status(
         ready=state.about.ready,
         config_digest=state.about.config,
         tables_digest=state.about.tables,
-        vips={str(vip): vip_owner(str(vip), members) or "" for vip in vips},
-        sources=tuple(sorted(map(str, holdings.own | holdings.inherited))),
+        vips={str(vip): owner or "" for vip, owner in owners.items()},
+        sources=tuple(sorted(map(str, holdings.own | holdings.inherited | holdings.gateways))),
     )
 
 
@@ -58,7 +57,12 @@ def metrics(state: GroupState, addresses: Addresses) -> list[Metric]:
     """Return the metrics of the group."""
     holdings = addresses.holdings
     counts = {"configured": state.size, "alive": 1 + len(state.counted())}
-    kinds = {"vip": holdings.vips, "own": holdings.own, "inherited": holdings.inherited}
+    kinds = {
+        "vip": holdings.vips,
+        "own": holdings.own,
+        "inherited": holdings.inherited,
+        "gateway": holdings.gateways,
+    }
     return [
         *(family.GROUP_STANDING.sample(one is state.standing, one.value) for one in Standing),
         *(family.GROUP_BALANCERS.sample(count, which) for which, count in counts.items()),

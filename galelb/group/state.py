@@ -13,7 +13,7 @@ import attrs
 
 from galelb.flowshare import SourceAddress
 from galelb.group.decisions import Decisions
-from galelb.group.ownership import Member, source_holder, vip_owner
+from galelb.group.ownership import TOGETHER, Member, source_holder, vip_owner
 from galelb.group.peers import KnownPeer
 from galelb.group.quorum import Standing, Verdicts
 from galelb.group.words import (
@@ -50,6 +50,8 @@ class Holdings:
     """Its own translation addresses."""
     inherited: frozenset[IPAddress] = frozenset()
     """Those of balancers that are gone."""
+    gateways: frozenset[IPAddress] = frozenset()
+    """The nodes' gateways, which move with the VIPs."""
 
 
 class GroupState:
@@ -237,8 +239,21 @@ class GroupState:
         own = Member(name=self.name, ready=self._about.ready, copies=frozenset(copies))
         return [own, *(known.member(now) for known in self.counted())]
 
-    def holdings(self, vips: Iterable[IPAddress], now: float) -> Holdings:
-        """Return the addresses to hold, of these VIPs and all translation addresses."""
+    def owners(
+        self, vips: Iterable[IPAddress], now: float, *, together: bool = False
+    ) -> dict[IPAddress, str | None]:
+        """Return who owns each VIP; with `together` all of them have one owner."""
+        members = self.members(now) if self.standing is Standing.QUORATE else []
+        return {vip: vip_owner(TOGETHER if together else str(vip), members) for vip in vips}
+
+    def holdings(
+        self, vips: Iterable[IPAddress], now: float, gateways: Collection[IPAddress] = ()
+    ) -> Holdings:
+        """Return the addresses to hold, of these VIPs and gateways and all translation addresses.
+
+        With gateways the VIPs have one owner, and that has them: the way to the nodes and the way
+        back are one.
+        """
         told = self._about.ready and now >= self._ready_at + _TOLD_S
         if self.standing is not Standing.QUORATE or not told:
             return Holdings()
@@ -251,7 +266,12 @@ class GroupState:
                     yield word.source.address
 
         return Holdings(
-            vips=frozenset(vip for vip in vips if vip_owner(str(vip), members) == self.name),
+            vips=frozenset(
+                vip
+                for vip, owner in self.owners(vips, now, together=bool(gateways)).items()
+                if owner == self.name
+            ),
+            gateways=frozenset(gateways if vip_owner(TOGETHER, members) == self.name else ()),
             own=frozenset(mine(self.name, self._sources)),
             inherited=frozenset(
                 address

@@ -18,6 +18,7 @@ from galelb.abi import Reason
 from galelb.api.exposition import exposition
 from galelb.api.view import GroupStatus, InterfaceStatus, PeerStatus
 from galelb.config import BalancerConfig
+from galelb.control import metric_families as family
 from galelb.control.chronicle import Chronicle
 from galelb.control.controller import Controller, Served
 from galelb.control.identity import Numbering
@@ -115,7 +116,15 @@ class FakeMembership:
             enforce=False,
             write=lambda *_: None,
         )
-        return metrics(state, SimpleNamespace(holdings=Holdings()))  # type: ignore[arg-type]
+        shared = [
+            family.COPY_LAG.sample(0, "lb2"),
+            family.COPY_BEHIND.sample(0, "lb2"),
+            family.COPY_COMPLETE.sample(1, "lb2"),
+            family.SHARED_FLOWS.sample(7, "added"),
+            family.SHARED_BYTES.sample(700),
+            family.SHARING_REFUSED.sample(1, "unreadable"),
+        ]
+        return metrics(state, SimpleNamespace(holdings=Holdings())) + shared  # type: ignore[arg-type]
 
     def decide(self, address: IPAddress, *, draining: bool, weight: int | None) -> None:
         self.decisions.append((address, draining, weight))
@@ -230,13 +239,13 @@ async def test_metrics_follow_the_conventions(view: RunningView) -> None:
 async def test_every_metric_is_on_the_page_with_its_labels(view: RunningView) -> None:
     page = exposition(await view.metrics()).decode()
     shown = {
-        family.name: {label for sample in family.samples for label in sample.labels}
-        for family in text_string_to_metric_families(page)
+        one.name: {label for sample in one.samples for label in sample.labels}
+        for one in text_string_to_metric_families(page)
     }
 
     assert {
-        family.name.removesuffix("_total"): {*family.labels, *histogram_label(family.kind)}
-        for family in FAMILIES
+        one.name.removesuffix("_total"): {*one.labels, *histogram_label(one.kind)}
+        for one in FAMILIES
     } == {name: labels for name, labels in shown.items() if name.startswith("galelb_")}
     assert {"process_cpu_seconds", "process_open_fds"} <= shown.keys()
 

@@ -357,3 +357,14 @@ async def test_a_lone_balancer_announces_what_the_machine_has(nursery, autojump_
     assert set() == stage.holder.wanted
     assert [VIP] == [one.address for one in stage.announcer.vips]
     assert [] == stage.share.permits
+
+
+async def test_the_gateways_of_nodes_are_held_on_their_side(nursery, autojump_clock):
+    stage = Stage(size=1)
+    gateway = ip_address("10.0.0.1")
+    announce = CONFIG.announce.model_copy(update={"gateways": (gateway,)})
+    stage.addresses.config = CONFIG.model_copy(update={"announce": announce})
+    await run(nursery, stage)
+    await trio.sleep(2 * BEAT_S)
+
+    assert Held(address=gateway, interface="prv0", kind=HeldKind.SOURCE) in stage.holder.wanted

@@ -352,3 +352,13 @@ def test_who_is_ready_takes_nothing_before_the_others_know_it() -> None:
     wire.now += 0.5
 
     assert all(len(owners) == 1 for owners in wire.owners().values())
+
+
+def test_with_gateways_one_balancer_has_all_of_them_and_all_vips() -> None:
+    wire = three()
+    gateways = [ip_address("10.0.0.1"), ip_address("fd00::1")]
+    found = [state.holdings(VIPS, wire.now, gateways) for state in wire.states.values()]
+
+    assert [frozenset(gateways)] == [one.gateways for one in found if one.vips]
+    assert [frozenset(VIPS)] == [one.vips for one in found if one.gateways]
+    assert 1 == len(set(wire.states["a"].owners(VIPS, wire.now, together=True).values()))
