@@ -214,8 +214,8 @@ async def samples(view: RunningView) -> dict[str, list[tuple[dict[str, str], flo
     """Return (labels, value) of the page of metrics, by name of the sample."""
     page = exposition(await view.metrics()).decode()
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
+    for one in text_string_to_metric_families(page):
+        for sample in one.samples:
             found.setdefault(sample.name, []).append((sample.labels, sample.value))
     return found
 
