@@ -71,7 +71,7 @@ class Group(TypedDict):
     tables_digest: str
     """Digest of all its lookup tables."""
     vips: dict[str, str]
-    """The owner of each VIP that moves, by this balancer's view; empty = nobody."""
+    """The owner of each VIP that moves, by this balancer's view; empty = nobody, all = ECMP."""
     sources: list[str]
     """Translation addresses that it holds: its own, and those of balancers that are gone."""
 

@@ -20,6 +20,10 @@ from galelb.model import IPAddress, Metric, Peer
 __all__ = ["Lag", "metrics", "peer_statuses", "status"]
 
 
+EVERY_BALANCER = "all"
+"""Who owns VIPs that routers spread over all balancers (ECMP)."""
+
+
 class Lag(Protocol):
     """How current copies of flows are."""
 
@@ -37,7 +41,9 @@ def status(
     """Return this balancer's place in its group."""
     now = trio.current_time()
     together = bool(addresses.config.announce.gateways)
-    owners = state.owners(vips, now, together=together)
+    owners: dict[IPAddress, str | None] = state.owners(vips, now, together=together)
+    if addresses.announcer is not None and addresses.announcer.every_balancer:
+        owners = dict.fromkeys(owners, EVERY_BALANCER)
     holdings = addresses.holdings
     return GroupStatus(
         name=state.name,
