@@ -58,7 +58,8 @@ class Giving:
         self._known: dict[str, FlowShare] = {}
         self._lines: dict[str, _Line] = {}
         self._beat = STILL_THERE
-        self._failing: set[str] = set()
+        self._failing: set[tuple[str, str]] = set()
+        """Forwarders and what they failed in the last time."""
         self.sent: Counter[str] = Counter()
         """Batches and bytes."""
 
@@ -142,7 +143,7 @@ class Giving:
             try:
                 await self._send_all_of(line, name, share)
             except GaleError as error:
-                self._failed(name, error)
+                self._failed(name, "everything", error)
                 line.outbox.postpone(trio.current_time())
             if line.outbox.behind:
                 return  # it became another data path, or too much changed meanwhile
@@ -155,6 +156,7 @@ class Giving:
             with blamed(name, "everything"):
                 batch = await trio.to_thread.run_sync(next, batches, None)
             if batch is None:
+                self._failing.discard((name, "everything"))
                 return
             await self._put(line, Batch(name, _fitting(batch)))
             await self._put(line, Beat(STILL_THERE))
@@ -175,9 +177,9 @@ class Giving:
                 with blamed(name, "changes"):
                     batches = await trio.to_thread.run_sync(share.changes)
                 found += [(name, _fitting(batch)) for batch in batches]
-                self._failing.discard(name)
+                self._failing.discard((name, "changes"))
             except GaleError as error:
-                self._failed(name, error)
+                self._failed(name, "changes", error)
                 for line in self._lines.values():
                     line.outbox.postpone(now)  # what this look has found is lost
                 return
@@ -198,10 +200,10 @@ class Giving:
                 log.warning("peer_takes_flows_too_slowly", peer=peer)
             line.work.set()
 
-    def _failed(self, name: str, error: GaleError) -> None:
-        if name not in self._failing:
-            log.error("flows_not_read", forwarder=name, reason=str(error))
-        self._failing.add(name)
+    def _failed(self, name: str, doing: str, error: GaleError) -> None:
+        if (name, doing) not in self._failing:
+            log.error("flows_not_read", forwarder=name, doing=doing, reason=str(error))
+        self._failing.add((name, doing))
 
 
 def _fitting(batch: bytes) -> bytes:
