@@ -8,7 +8,7 @@ under keys of its own and that all others come to see. What records mean is the 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,6 +66,15 @@ class SyncTransport(abc.ABC):
     def __init__(self, options: Any, context: TransportContext) -> None:
         self.options = options
         self.context = context
+
+    @classmethod
+    def check(cls, options: Any, addresses: Collection[tuple[IPAddress, int]]) -> list[str]:
+        """Return what is wrong with the options for a group at these addresses, a sentence each.
+
+        One's own address may be among them. Called before anything is started; pure.
+        """
+        del options, addresses
+        return []
 
     @abc.abstractmethod
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:

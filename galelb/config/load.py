@@ -13,7 +13,12 @@ from pydantic import ValidationError
 from galelb.config.checks import check_clashes
 from galelb.config.draft import Draft, draft_sections
 from galelb.config.models import BalancerConfig, BalancerSections
-from galelb.config.plugins import apply_selection, check_forwarders, parse_options
+from galelb.config.plugins import (
+    apply_selection,
+    check_forwarders,
+    check_transport,
+    parse_options,
+)
 from galelb.config.problems import describe_errors, raise_problems
 from galelb.config.toml_file import TomlFile, read_toml
 from galelb.config.toml_json import parse_section, plain
@@ -45,6 +50,7 @@ def balancer_config(file: TomlFile, plugins: Plugins, select: Sequence[str] = ()
     options = parse_options(draft, plugins)
     check_clashes(draft)
     check_forwarders(draft, plugins, options)
+    check_transport(draft, plugins, options)
     raise_problems(file, draft.problems)
     sections = _sections(file, draft)
     plugins.warn_broken(options)

@@ -16,7 +16,13 @@ from galelb.suggest import nearest
 if TYPE_CHECKING:
     from galelb.plugins import Plugins
 
-__all__ = ["apply_selection", "check_forwarders", "parse_options", "selected"]
+__all__ = [
+    "apply_selection",
+    "check_forwarders",
+    "check_transport",
+    "parse_options",
+    "selected",
+]
 
 _KEYS: Mapping[str, tuple[str, str]] = {
     "forwarder": ("forwarding", "plugin"),
@@ -142,6 +148,23 @@ def check_forwarders(draft: Draft, plugins: Plugins, options: Mapping[str, Optio
         _check_abilities(draft, cls, indices, path)
         if name in options and draft.ok("plugins", name):
             _ask(draft, cls, options[name], indices, path)
+
+
+def check_transport(draft: Draft, plugins: Plugins, options: Mapping[str, Options]) -> None:
+    """Ask the transport what it thinks of the group's addresses; problems go to the draft."""
+    name = draft.quorum.transport
+    if name is None or name not in options or not draft.ok("plugins", name):
+        return
+    addresses = [(one.ip, one.port) for one in draft.quorum.addresses]
+    try:
+        answers = plugins.sync_transport(name).check(options[name], addresses)
+    except PluginError:
+        return  # reported where it is selected
+    except Exception as error:
+        # Foreign code, as in `_ask`.
+        answers = [f"its check of the configuration failed: {type(error).__name__}: {error}"]
+    for answer in answers:
+        draft.add(f"{name}: {answer}", "load_balancer_quorum", "transport")
 
 
 def _check_abilities(

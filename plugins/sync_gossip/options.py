@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
@@ -13,15 +14,16 @@ from galelb.config.types import Folder, at_least, at_most
 from galelb.durations import Duration
 from galelb.errors import GaleError
 from galelb.group.key_file import KeyFileError, load_ring, read_keys
+from galelb.model import IPAddress
 
 if TYPE_CHECKING:
     from galelb.group.keys import KeyRing
     from galelb.transport import TransportContext
 
-__all__ = ["GossipOptions", "choose_ring"]
+__all__ = ["GossipOptions", "choose_ring", "needs_key"]
 
 _NEEDS_KEY = (
-    "sync_gossip talks to other machines and has no key: make one with `galelb group-key new FILE`,"
+    "it talks to other machines and has no key: make one with `galelb group-key new FILE`,"
     " give it to all balancers and name it in key_file of [plugins.sync_gossip]; or set insecure ="
     " true, if nobody else can reach their network"
 )
@@ -58,6 +60,12 @@ class GossipOptions(forwarder.Options):
         return self
 
 
+def needs_key(options: GossipOptions, hosts: Collection[IPAddress]) -> str:
+    """Return what is wrong if members at these hosts, one's own among them, have no key."""
+    here = len(hosts) <= 1 or all(host.is_loopback for host in hosts)
+    return "" if options.key_file or options.insecure or here else _NEEDS_KEY
+
+
 def choose_ring(
     options: GossipOptions, context: TransportContext, before: KeyRing | None = None
 ) -> KeyRing:
@@ -71,9 +79,9 @@ def choose_ring(
     if options.key_file is not None:
         return load_ring(options.key_file)
     hosts = {context.address, *(host for host, _ in context.peers)}
+    if problem := needs_key(options, hosts):
+        raise GaleError(f"sync_gossip: {problem}")
     alone = not context.peers
-    if not options.insecure and not alone and not all(host.is_loopback for host in hosts):
-        raise GaleError(_NEEDS_KEY)
     if alone and not options.insecure:
         from galelb.group.key_file import create_keys
 

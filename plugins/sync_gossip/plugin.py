@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import trio
-from galelb_plugins.sync_gossip.options import GossipOptions
+from galelb_plugins.sync_gossip.options import GossipOptions, needs_key
 
-from galelb.model import Metric
+from galelb.model import IPAddress, Metric
 from galelb.transport import SyncTransport, TransportContext
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ class SyncGossip(SyncTransport):
         from galelb_plugins.sync_gossip.member import Member
 
         self._member = Member(options, context)
+
+    @classmethod
+    def check(cls, options: Any, addresses: Collection[tuple[IPAddress, int]]) -> list[str]:
+        """Return whether a key is missing."""
+        problem = needs_key(options, {host for host, _ in addresses})
+        return [problem] if problem else []
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Join the group and stay in it until cancelled.

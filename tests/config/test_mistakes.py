@@ -142,6 +142,11 @@ MISTAKES = {
         BASE + '[load_balancer_quorum]\ntransport = "gossip"\n',
         ["plugins.gossip.key_file: required but missing"],
     ),
+    "the transport's own check": (
+        BASE + '[load_balancer_quorum]\ntransport = "gossip"\naddresses = [{ ip = "10.0.0.9" }]\n'
+        '[plugins.gossip]\nkey_file = "/k"\n',
+        [":10: load_balancer_quorum.transport: gossip: 10.0.0.9 is odd"],
+    ),
     "the forwarder's own check": (BASE + '[plugins.nat]\nmode = "odd"\n', ["nat: mode odd is odd"]),
     "a validator that breaks": (
         BASE + "[plugins.fragile]\nx = 1\n",

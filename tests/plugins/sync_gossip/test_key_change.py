@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import attrs
 import pytest
 from galelb_plugins.sync_gossip.options import GossipOptions, choose_ring
+from galelb_plugins.sync_gossip.plugin import SyncGossip
 from members import formed, group, until
 from pydantic import ValidationError
 
@@ -154,8 +155,25 @@ def peers(*hosts):
 
 @pytest.mark.parametrize("hosts", [("10.0.0.2",), ("127.0.0.1",), ("fd00::2", "::1")])
 async def test_other_machines_need_a_key(context, hosts):
-    with pytest.raises(GaleError, match="has no key: make one with `galelb group-key new FILE`"):
+    with pytest.raises(GaleError, match="sync_gossip: it talks to other machines and has no key"):
         choose_ring(GossipOptions(), attrs.evolve(context, peers=peers(*hosts)))
+
+
+@pytest.mark.parametrize(
+    ("options", "hosts", "missing"),
+    [
+        (GossipOptions(), ("10.0.0.1", "10.0.0.2"), True),
+        (GossipOptions(), ("127.0.0.1", "10.0.0.2"), True),
+        (GossipOptions(insecure=True), ("10.0.0.1", "10.0.0.2"), False),
+        (GossipOptions(), ("10.0.0.1",), False),  # oneself
+        (GossipOptions(), ("127.0.0.1", "127.0.0.2"), False),
+        (GossipOptions(), (), False),
+    ],
+)
+def test_a_missing_key_is_found_with_the_configuration(options, hosts, missing):
+    problems = SyncGossip.check(options, peers(*hosts))
+
+    assert missing == any("has no key" in problem for problem in problems)
 
 
 async def test_without_a_key_all_have_the_same_one(context):
