@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
-from galelb.errors import GaleError
 from galelb.flowshare import FlowShare
 from galelb.plugins.blame import blamed, run_blamed
 
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from galelb.datapath.programs import KernelDataPath
 
 __all__ = ["ForwarderWork"]
-
-log = structlog.get_logger("galelb.forwarders")
 
 
 class ForwarderWork:
@@ -57,9 +52,8 @@ class ForwarderWork:
 
     async def _run_generation(self, task_status: trio.TaskStatus[None]) -> None:
         served = self._controller.served
-        self.shares = self._make_shares()
-        if self._alone:
-            await self._permit_for_ever()
+        if not self._alone:  # nobody else would read them, and they cost memory
+            self.shares = self._make_shares()
         async with trio.open_nursery() as nursery:
             for name, forwarder in served.forwarders.items():
                 for component in forwarder.components(self._datapath, served.host):
@@ -76,11 +70,3 @@ class ForwarderWork:
             if share is not None:
                 shares[name] = share
         return shares
-
-    async def _permit_for_ever(self) -> None:
-        """Take back what a group may have forbidden before this balancer was alone."""
-        for name, share in self.shares.items():
-            try:
-                await trio.to_thread.run_sync(partial(share.permit, None, whole=True))
-            except GaleError as error:
-                log.error("flows_not_permitted", forwarder=name, reason=str(error))  # noqa: TRY400

@@ -59,6 +59,7 @@ def _forwarders(
         mine = [s for s in services.values() if s.forwarder == name]
         with blamed(name, "check"):
             forwarder = plugins.forwarder(name)(config.plugins[name])
+            forwarder.shared = host.grouped
             problems += [f"{config.path}: {text}" for text in forwarder.check(mine, host)]
         if not forwarder.source.is_file():
             raise PluginError(name, f"its C file {forwarder.source} does not exist")

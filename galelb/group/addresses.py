@@ -29,6 +29,8 @@ HEARTBEAT_S = 1.0
 LEASE_S = 3.0
 """Without a heartbeat for this long programs make no new flows: the addresses may have an heir."""
 _LOOPBACK = "lo"
+_STRANGE_S = 1.5
+"""So long after a VIP was taken a flow that nobody knows may be one that its last owner made."""
 
 
 class Holder(Protocol):
@@ -72,6 +74,7 @@ class Addresses:
     _held: frozenset[Held] = frozenset()
     _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
     _stopping: bool = False
+    _strange_until: float = float("-inf")
     _moved: trio.Event = attrs.Factory(trio.Event)
     _foreign: tuple[SourceAddress, ...] = ()
     _roomy: frozenset[int] = frozenset()
@@ -95,6 +98,8 @@ class Addresses:
         self.state.use_copies(self.copies.current())
         self._make_room()
         before, self.holdings = self.holdings, self._holdings(now)
+        if self.holdings.vips - before.vips:
+            self._strange_until = now + _STRANGE_S
         if before != self.holdings:
             self._moved.set()
             log.info(
@@ -184,7 +189,8 @@ class Addresses:
 
     async def _permit(self) -> None:
         seconds = LEASE_S if self._may_allocate() else 0.0
-        whole = self.copies.complete
+        # What is younger than the last look at changes comes in a moment, and clients send again.
+        whole = self.copies.complete and trio.current_time() >= self._strange_until
         for name, share in self.shares().items():
             try:
                 await self.in_thread(partial(share.permit, seconds, whole=whole))

@@ -193,7 +193,7 @@ async def test_no_address_is_taken_before_the_copy_is_complete(nursery, autojump
     assert (0.0, False) == stage.share.permits[-1]
 
     stage.copies.complete = True
-    await trio.sleep(2 * BEAT_S)
+    await trio.sleep(4 * BEAT_S)
 
     assert stage.state.about.ready
     assert (LEASE_S, True) == stage.share.permits[-1]
@@ -368,3 +368,20 @@ async def test_the_gateways_of_nodes_are_held_on_their_side(nursery, autojump_cl
     await trio.sleep(2 * BEAT_S)
 
     assert Held(address=gateway, interface="prv0", kind=HeldKind.SOURCE) in stage.holder.wanted
+
+
+async def test_flows_that_nobody_knows_are_none_for_a_while_after_a_vip_was_taken(
+    nursery, autojump_clock
+):
+    stage = await run(nursery, Stage(size=2))
+    stage.meet("a")
+    await trio.sleep(10.0)
+    assert (LEASE_S, True) == stage.share.permits[-1]
+
+    stage.lose("a")
+    await trio.sleep(0.1)
+    assert (LEASE_S, False) == stage.share.permits[-1]
+
+    await trio.sleep(2 * BEAT_S)
+
+    assert (LEASE_S, True) == stage.share.permits[-1]
