@@ -42,6 +42,20 @@ class Core:
         return {key: value for (one, key), value in self.records.items() if one == name}
 
 
+def cut(member):
+    """Let a plugin's member send and hear nothing."""
+    member._send = lambda output: None
+    member._take = lambda seal, data, source: None
+    member.streams.call = lambda exchange: None
+    member.streams._doors.enter = lambda source: None
+
+
+def heal(member):
+    """Undo `cut`."""
+    del member._send, member._take
+    del member.streams.call, member.streams._doors.enter
+
+
 class Member:
     """A transport that can be started and stopped; `core` survives a restart of it."""
 
@@ -87,15 +101,11 @@ class Member:
 
     def cut(self):
         """Send and hear nothing from now on; streams that are open end by themselves."""
-        self.member._send = lambda output: None
-        self.member._take = lambda seal, data, source: None
-        self.member.streams.call = lambda exchange: None
-        self.member.streams._doors.enter = lambda source: None
+        cut(self.member)
 
     def heal(self):
         """Send and hear again."""
-        del self.member._send, self.member._take
-        del self.member.streams.call, self.member.streams._doors.enter
+        heal(self.member)
 
     def knows(self, said):
         """Whether this one was told exactly what the others say, by (name, key)."""
