@@ -18,6 +18,7 @@ BENCHMARKS = {
     "http": "bench.http",
     "packet": "bench.packet",
     "scale": "bench.scale",
+    "share": "bench.share",
 }
 """Name -> module with `run() -> dict` and `describe(result) -> str`."""
 

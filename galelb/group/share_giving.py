@@ -119,6 +119,9 @@ class Giving:
 
     async def _send(self, line: _Line) -> None:
         outbox = line.outbox
+        # The first look for a long time finds all flows changed, which would be sent twice.
+        with trio.move_on_after(_SIGN_S):
+            await line.work.wait()
         while True:
             if outbox.behind and trio.current_time() >= outbox.not_before:
                 await self._send_everything(line)
@@ -191,7 +194,6 @@ class Giving:
             return
         for line in self._lines.values():
             line.outbox.restart()
-            line.work.set()
 
     def _hand_out(self, found: Iterable[tuple[str, bytes]], now: float) -> None:
         self._beat += 1
