@@ -45,6 +45,8 @@ class Bird:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._lines: list[bytes] = []
+        """Whole lines that were read, the next one last."""
         self._data = b""
 
     async def greeting(self) -> None:
@@ -96,7 +98,7 @@ class Bird:
         return lines
 
     async def _line(self) -> bytes:
-        while b"\n" not in self._data:
+        while not self._lines:
             if len(self._data) > _READ:
                 raise BirdError("bird's answer is too long")
             try:
@@ -105,9 +107,9 @@ class Bird:
                 part = b""
             if not part:
                 raise BirdError("bird closed the control socket")
-            self._data += part
-        line, _, self._data = self._data.partition(b"\n")
-        return line
+            *lines, self._data = (self._data + part).split(b"\n")
+            self._lines = lines[::-1]
+        return self._lines.pop()
 
 
 @contextlib.asynccontextmanager
