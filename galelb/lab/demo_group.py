@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import attrs
 import trio
 
+from galelb.errors import LabError
 from galelb.lab.clients import run_load
 from galelb.lab.demo_jobs import held_jobs, targets_of
-from galelb.lab.group_ready import group_state, wait_group
+from galelb.lab.group_ready import wait_group
 from galelb.lab.holders import find_holders, vips_of
 from galelb.lab.hosts import Host, Role
 from galelb.lab.lab import kill_host, start_host
@@ -23,12 +24,15 @@ from galelb.lab.topology import cut, heal
 __all__ = ["GroupEvents"]
 
 _TAKEOVER_TIMEOUT_S = 15.0
-_RETURN_TIMEOUT_S = 45.0
 _BETWEEN_S = 2.0
 _CUT_OFF_S = 3.0
 _POLL_S = 0.05
 _LEAST_FOR_PARTITION = 3
 """Of two balancers none has a majority, so both go on."""
+
+
+Homes = dict[str, frozenset[str]]
+"""By VIP the balancers that have it while all is well."""
 
 
 @attrs.define
@@ -43,16 +47,17 @@ class GroupEvents:
         """Let everything happen."""
         balancers = self.state.plan.of(Role.BALANCER)
         async with self._held():
-            lost = await self._owner(balancers)
-            had = await self._lose(lost)
+            homes = await find_holders(self.state.plan)
+            lost = _owner(homes, balancers)
+            await self._lose(lost, homes)
             await trio.sleep(_BETWEEN_S)
-            await self._return(lost, had)
+            await self._return(lost, homes)
             if len(balancers) >= _LEAST_FOR_PARTITION:
                 await trio.sleep(_BETWEEN_S)
-                other = await self._owner([one for one in balancers if one is not lost])
-                had = await self._cut_off(other)
+                other = _owner(homes, [one for one in balancers if one is not lost])
+                await self._cut_off(other, homes)
                 await trio.sleep(_CUT_OFF_S)
-                await self._heal(other, had)
+                await self._heal(other, homes)
             await trio.sleep(_BETWEEN_S)
 
     @contextlib.asynccontextmanager
@@ -67,50 +72,44 @@ class GroupEvents:
             yield
             stop.set()
 
-    async def _owner(self, among: list[Host] | tuple[Host, ...]) -> Host:
-        """Return the balancer with the most VIPs, the last of equal ones."""
-        held = await find_holders(self.state.plan)
-        return max(reversed(among), key=lambda one: len(vips_of(held, one)))
-
-    async def _lose(self, balancer: Host) -> frozenset[str]:
-        plan = self.state.plan
-        had = vips_of(await find_holders(plan), balancer)
+    async def _lose(self, balancer: Host, homes: Homes) -> None:
+        had = vips_of(homes, balancer)
         window = self._open("balancer_kill", balancer)
         # The kernel of a machine forwards on when the daemon dies: this is the whole machine. Its
         # links first: the end of a process would be told to its peers by its kernel.
-        cut(plan, balancer)
+        cut(self.state.plan, balancer)
         kill_host(self.state, balancer)
         self.say(f"{balancer.name}: machine lost (links down, kill -9); it had {_listed(had)}")
         await self._taken_over(window)
-        return had
 
-    async def _return(self, balancer: Host, had: frozenset[str]) -> None:
+    async def _return(self, balancer: Host, homes: Homes) -> None:
         window = self._open("balancer_return", balancer)
         heal(self.state.plan, balancer)
         start_host(self.state, balancer)
         self.say(f"{balancer.name}: plugged in and started again")
-        await self._back(window, balancer, had)
+        await self._back(window, balancer, homes)
 
-    async def _cut_off(self, balancer: Host) -> frozenset[str]:
-        plan = self.state.plan
-        had = vips_of(await find_holders(plan), balancer)
+    async def _cut_off(self, balancer: Host, homes: Homes) -> None:
+        had = vips_of(homes, balancer)
         window = self._open("partition", balancer)
-        cut(plan, balancer, silent=True)
+        cut(self.state.plan, balancer, silent=True)
         self.say(f"{balancer.name}: cut off from all, its links stay up; it had {_listed(had)}")
         await self._taken_over(window)
-        return had
 
-    async def _heal(self, balancer: Host, had: frozenset[str]) -> None:
+    async def _heal(self, balancer: Host, homes: Homes) -> None:
         window = self._open("heal", balancer)
         heal(self.state.plan, balancer)
         self.say(f"{balancer.name}: connected again")
-        await self._back(window, balancer, had)
+        await self._back(window, balancer, homes)
 
     async def _taken_over(self, window: Window) -> None:
         """Wait until every VIP has answered a request that begins from now on."""
         since = time.monotonic()
         targets = [str(target) for target in targets_of(self.state.plan)]
         with trio.move_on_after(_TAKEOVER_TIMEOUT_S):
+            if self.state.spec.has_router:
+                await self._off_the_router(window.host)
+                since = time.monotonic()
             while True:
                 if min(map(self.tally.answered_since, targets)) >= since:
                     break
@@ -120,25 +119,35 @@ class GroupEvents:
             self.say(f"{window.host}: all VIPs answer without it after {after:.2f} s")
         window.end = time.monotonic()
 
-    async def _back(self, window: Window, balancer: Host, had: frozenset[str]) -> None:
+    async def _off_the_router(self, balancer: str) -> None:
+        """Wait until no route leads to a balancer; before that a part of the requests fails."""
+        while True:
+            held = await find_holders(self.state.plan)
+            if not any(balancer in names for names in held.values()):
+                return
+            await trio.sleep(_POLL_S)
+
+    async def _back(self, window: Window, balancer: Host, homes: Homes) -> None:
         """Wait until the group is whole, its tables are equal and the VIPs are where they were."""
-        with trio.move_on_after(_RETURN_TIMEOUT_S):
-            await wait_group(self.state)
-            while True:
-                if had <= vips_of(await find_holders(self.state.plan), balancer):
-                    break
-                await trio.sleep(_POLL_S)
+        had = vips_of(homes, balancer)
+        try:
+            await wait_group(self.state, homes)
             window.recovered = time.monotonic()
             after = window.recovered - window.start
             self.say(f"{balancer.name}: has {_listed(had)} again after {after:.2f} s")
-        if window.recovered is None:
-            self.say(f"{balancer.name}: {await group_state(balancer)}")
+        except LabError as error:
+            self.say(f"{balancer.name}: {error}")
         window.end = time.monotonic()
 
     def _open(self, event: str, host: Host) -> Window:
         window = Window(event=event, host=host.name, start=time.monotonic())
         self.tally.windows.append(window)
         return window
+
+
+def _owner(homes: Homes, among: Sequence[Host]) -> Host:
+    """Return the balancer with the most VIPs, the last of equal ones."""
+    return max(reversed(among), key=lambda one: len(vips_of(homes, one)))
 
 
 def _listed(vips: frozenset[str]) -> str:

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import trio
 
+from galelb.errors import LabError
 from galelb.lab.balancer_api import peers
 from galelb.lab.holders import find_holders
 from galelb.lab.hosts import Host, Role
 from galelb.lab.http_client import FetchError
+from galelb.lab.processes import tail
 from galelb.lab.state import LabState
 
-__all__ = ["group_state", "tables_of", "unfinished_group", "wait_group"]
+__all__ = ["WHOLE_TIMEOUT_S", "group_state", "tables_of", "unfinished_group", "wait_group"]
+
+WHOLE_TIMEOUT_S = 45.0
+"""Generous: a balancer that returns compiles its programs and copies all flows first."""
 
 _POLL_S = 0.1
 
@@ -46,12 +52,40 @@ async def unfinished_group(state: LabState) -> list[str]:
     return missing
 
 
-async def wait_group(state: LabState) -> None:
-    """Return once the balancers that run are one group."""
-    while True:
-        if not await unfinished_group(state):
-            return
-        await trio.sleep(_POLL_S)
+async def wait_group(
+    state: LabState,
+    homes: Mapping[str, frozenset[str]] | None = None,
+    timeout_s: float = WHOLE_TIMEOUT_S,
+) -> None:
+    """Return once the balancers that run are one group, with VIPs where `homes` says.
+
+    Raises LabError that says what is missing when the time is over.
+    """
+    missing: list[str] = []
+    with trio.move_on_after(timeout_s):
+        while True:
+            if not (missing := await unfinished_group(state) or await _away(state, homes)):
+                return
+            await trio.sleep(_POLL_S)
+    running = [one for one in state.plan.of(Role.BALANCER) if one.name in state.running]
+    views = [f"{one.name}: {await group_state(one)}" for one in running]
+    logs = [f"--- {one.log}\n{tail(one.log)}" for one in running]
+    raise LabError("\n".join([f"no whole group after {timeout_s:g} s:", *missing, *views, *logs]))
+
+
+async def _away(state: LabState, homes: Mapping[str, frozenset[str]] | None) -> list[str]:
+    if homes is None:
+        return []
+    held = await find_holders(state.plan)
+    return [
+        f"{vip} is at {_listed(held[vip])}, not at {_listed(names)}"
+        for vip, names in homes.items()
+        if held[vip] != names
+    ]
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " ".join(sorted(names)) or "nobody"
 
 
 async def group_state(balancer: Host) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
+from galelb.errors import LabError
 from galelb.lab import group_ready as module
-from galelb.lab.group_ready import group_state, unfinished_group
+from galelb.lab.group_ready import group_state, unfinished_group, wait_group
 from galelb.lab.hosts import Host, Plan
 from galelb.lab.http_client import FetchError
 from galelb.lab.plan import make_plan
@@ -92,3 +94,13 @@ async def test_those_that_are_too_few_are_asked_nothing(state: Any, told: Any) -
     assert [] == await unfinished_group(state)
     state.running = {"lb1", "lb2"}
     assert [] != await unfinished_group(state)
+
+
+async def test_what_is_missing_when_the_time_is_over(
+    state: Any, told: Any, autojump_clock: trio.abc.Clock
+) -> None:
+    homes = {"203.0.113.191": frozenset({"lb2"})}
+    with pytest.raises(LabError, match=r"203\.0\.113\.191 is at lb1, not at lb2"):
+        await wait_group(state, homes)
+    told["held"] = homes
+    await wait_group(state, homes)
