@@ -270,6 +270,19 @@ async def test_a_peer_that_goes_and_returns_is_complete_anew(autojump_clock, wor
     assert taken == b.metric("galelb_shared_flows_total")["added",]
 
 
+async def test_nothing_more_is_fetched_from_who_is_gone(autojump_clock, world, nursery):
+    a, b = Balancer(1, ["one"]), Balancer(2)
+    await group(nursery, a, b)
+
+    b.meet()
+    await trio.sleep(1)
+    a.flows.touch("two")
+    await trio.sleep(10)
+
+    assert {"one": 1} == b.flows.flows
+    assert {} == a.sharing.lags
+
+
 async def test_who_gives_nothing_is_given_up_loudly_and_taken_when_it_does(
     autojump_clock, world, nursery
 ):
