@@ -25,7 +25,8 @@ from galelb.lab.topology import cut, heal
 
 CONNECTIONS = int(os.environ.get("GALELB_CONNECTIONS", "500"))
 PATIENT_S = 5.0
-LONGEST_STALL_S = 3.0
+LONGEST_STALL_S = {"l4_nat_etcd": 7.0}
+"""By way, else 3 s: a lease of etcd is at least 2 s, and ends late."""
 WAYS = {
     "l4_nat": {},
     "l4_nat_bgp": {"announce": "bgp"},
@@ -108,7 +109,7 @@ async def test_the_loss_of_an_owner_breaks_nothing(way: str) -> None:
     assert Counter() == failures(results, "held")
     assert Counter() == failures(results, "request", since)
     assert sum(one.kind == "held" for one in results) == CONNECTIONS
-    assert max(one.stall_s for one in results) < LONGEST_STALL_S
+    assert max(one.stall_s for one in results) < LONGEST_STALL_S.get(way, 3.0)
 
 
 @pytest.mark.parametrize("lose", [lose_links_first, lose_daemon_first])

@@ -32,6 +32,7 @@ def plugin_sections(plan: Plan, balancer: Host) -> Iterator[str]:
     if plan.spec.has_etcd:
         yield "\n[plugins.sync_etcd]"
         yield f'endpoints = ["{etcd_url(plan)}"]'
+        yield 'lease_ttl = "2s"'
         yield f'group_key_file = "{plan.key_file}"'
     else:
         yield "\n[plugins.sync_gossip]"

@@ -152,7 +152,11 @@ def test_etcd_is_a_host_of_its_own(values: Any, url: str) -> None:
     section = config(plan, "lb1")["plugins"]["sync_etcd"]
 
     assert "sync_etcd" == config(plan, "lb1")["load_balancer_quorum"]["transport"]
-    assert {"endpoints": [url], "group_key_file": "/run/test-lab/t/group.key"} == section
+    assert {
+        "endpoints": [url],
+        "lease_ttl": "2s",
+        "group_key_file": "/run/test-lab/t/group.key",
+    } == section
     assert {} == config_files(plan, plan.host("etcd"))
     assert url in commands(plan, plan.host("etcd"))["etcd"]
 
