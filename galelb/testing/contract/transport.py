@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
@@ -205,7 +206,7 @@ class SyncTransportContract:
                     if other is not one:
                         value = bytes(range(256)) + other.name.encode()
                         wanted = {"k/\N{GREEK SMALL LETTER BETA}": value, "empty": b""}
-                        await until(lambda one=one, n=other.name, w=wanted: one.sees(n, w))
+                        await until(partial(one.sees, other.name, wanted))
 
     @pytest.mark.trio
     async def test_a_peer_is_told_with_its_place(self, tmp_path: Path) -> None:
