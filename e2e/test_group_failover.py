@@ -32,6 +32,7 @@ WAYS = {
     "l4_nat_bgp": {"announce": "bgp"},
     "l4_nat_etcd": {"transport": "etcd"},
     "l4_nat_ipv6": {"ipv4": False, "ipv6": True},
+    "l4_nat_dnat": {"options": (("mode", '"dnat"'),)},
     "l2_bridge": {"plugin": "l2_bridge"},
     "l3_route": {"plugin": "l3_route"},
     "l3_route_bgp": {"plugin": "l3_route", "announce": "bgp"},

@@ -25,6 +25,9 @@ def group_sections(plan: Plan, balancer: Host) -> Iterator[str]:
     yield "]"
     yield "\n[announce]"
     yield f'plugin = "announce_{plan.spec.announce}"'
+    if plan.gateways:
+        quoted = ", ".join(f'"{gateway}"' for gateway in plan.gateways)
+        yield f"gateways = [{quoted}]"
 
 
 def plugin_sections(plan: Plan, balancer: Host) -> Iterator[str]:

@@ -147,6 +147,8 @@ class Plan:
     networks: tuple[Network, ...]
     hosts: tuple[Host, ...]
     vips: tuple[Vip, ...]
+    gateways: tuple[IPAddress, ...] = ()
+    """Of a group: addresses that nodes have as their gateway and that move with the VIPs."""
 
     @property
     def private(self) -> str:

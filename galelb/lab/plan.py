@@ -44,7 +44,7 @@ _FIRST = {
     Role.NODE: 70,
     Role.CLIENT: 130,
 }
-_FIRST_VIP, _FIRST_SOURCE = 190, 210
+_FIRST_VIP, _FIRST_SOURCE, _GATEWAY = 190, 210, 9
 _DEVICE = {CLIENTS: "cli0", PUBLIC: "pub0", PRIVATE: "prv0"}
 _SHORT = {CLIENTS: "cli", PUBLIC: "pub", PRIVATE: "prv"}
 _NAMES = {Role.BALANCER: "lb", Role.NODE: "node", Role.CLIENT: "client"}
@@ -61,6 +61,7 @@ def make_plan(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> Plan:
             Network(name, f"{spec.prefix}-{_SHORT[name]}") for name in _networks_of(spec)
         ),
         hosts=hosts,
+        gateways=tuple(address.ip for address in _group_gateways(spec)),
         vips=tuple(_group_vips(spec) if spec.is_group else _own_vips(spec, hosts)),
     )
 
@@ -82,7 +83,7 @@ def _hosts(spec: LabSpec, directory: Path) -> Iterator[Host]:
 
 def _host(spec: LabSpec, directory: Path, role: Role, index: int, name: str) -> Host:
     sources: tuple[IPAddress, ...] = ()
-    if spec.is_group and spec.translates and role is Role.BALANCER:
+    if spec.is_group and spec.translates and not spec.is_dnat and role is Role.BALANCER:
         private = _addresses(spec, _private(spec), _FIRST_SOURCE + index + 1)
         sources = tuple(address.ip for address in private)
     return Host(
@@ -128,10 +129,17 @@ def _gateways(spec: LabSpec, role: Role) -> tuple[InterfaceAddress, ...]:
     if spec.has_router and role is not Role.ROUTER and (CLIENTS in on or PUBLIC in on):
         network = CLIENTS if CLIENTS in on else PUBLIC
         return _addresses(spec, network, _FIRST[Role.ROUTER] + 1)
-    if role is Role.NODE and dict(spec.options).get("mode") == '"dnat"':
-        # In dnat mode answers must pass the balancer again, so it is the nodes' gateway.
-        return _addresses(spec, _private(spec), _FIRST[Role.BALANCER] + 1)
+    if role is Role.NODE and spec.is_dnat:
+        # Answers must pass the balancer again, so it is the nodes' gateway.
+        return _group_gateways(spec) or _addresses(spec, _private(spec), _FIRST[Role.BALANCER] + 1)
     return ()
+
+
+def _group_gateways(spec: LabSpec) -> tuple[InterfaceAddress, ...]:
+    """Return the addresses that move with the VIPs from balancer to balancer."""
+    if not (spec.is_group and spec.is_dnat):
+        return ()
+    return _addresses(spec, _private(spec), _GATEWAY)
 
 
 def _addresses(spec: LabSpec, network: str, number: int) -> tuple[InterfaceAddress, ...]:

@@ -103,6 +103,11 @@ class LabSpec:
         return self.is_group and self.announce == "bgp"
 
     @property
+    def is_dnat(self) -> bool:
+        """Whether nodes see clients' addresses and answer through a balancer, their gateway."""
+        return dict(self.options).get("mode") == '"dnat"'
+
+    @property
     def has_etcd(self) -> bool:
         """Whether a host runs etcd."""
         return self.is_group and self.transport == "etcd"
@@ -160,10 +165,10 @@ def _group_problems(spec: LabSpec) -> Iterator[str]:
             yield f"lab: {key}: must be {' or '.join(known)}, got {given!r}"
         if given != known[0] and not spec.is_group:
             yield f"lab: {key}: only a group of balancers has one; give --balancers 2 or more"
-    if spec.is_group and dict(spec.options).get("mode") == '"dnat"':
+    if spec.has_router and spec.is_dnat:
         yield (
-            "lab: option: mode=dnat: nodes have one balancer as their gateway, and in a lab that"
-            " address does not move yet; use one balancer, or mode=full_nat"
+            "lab: option: mode=dnat: answers must pass the balancer that their connection goes"
+            " through, and a router spreads connections over all: use --announce arp"
         )
 
 

@@ -77,6 +77,15 @@ def test_balancers_of_a_group_know_each_other_and_the_key() -> None:
     ]
 
 
+def test_in_dnat_the_nodes_gateway_moves_with_the_vips() -> None:
+    plan = group(options=(("mode", '"dnat"'),), ipv6=True)
+    made = config(plan, "lb2")
+
+    assert ["10.113.0.9", "fd00:113::9"] == made["announce"]["gateways"]
+    assert ["10.113.0.9", "fd00:113::9"] == [str(one) for one in plan.host("node1").gateways]
+    assert {"mode": "dnat"} == made["plugins"]["l4_nat"]
+
+
 def test_one_balancer_is_no_group() -> None:
     plan = make_plan(LabSpec(name="t", prefix="gale0000", translates=True), RUN)
 
@@ -191,7 +200,7 @@ def test_what_is_not_installed_is_named_with_its_package(
         ({"balancers": 1, "announce": "bgp"}, "announce: only a group"),
         ({"balancers": 1, "transport": "etcd"}, "transport: only a group"),
         ({"transport": "pigeons"}, "must be gossip or etcd, got 'pigeons'"),
-        ({"options": (("mode", '"dnat"'),)}, "mode=dnat"),
+        ({"options": (("mode", '"dnat"'),), "announce": "bgp"}, "mode=dnat"),
     ],
 )
 def test_what_cannot_be_is_said(values: Any, problem: str) -> None:
