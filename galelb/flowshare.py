@@ -55,7 +55,7 @@ class FlowShare(Protocol):
         """Have the next plans keep room for flows on these addresses of peers; no blocking."""
 
     def permit(self, seconds: float | None, *, whole: bool) -> None:
-        """Permit new flows for so long from now, None = for ever; 0 = from now on none.
+        """Permit new flows for so long from now, None = for ever; 0 = none; no blocking.
 
         Flows that exist go on whatever this says. `whole` is whether the copy of the peers'
         flows is complete: while it is not, packets of unknown flows make none.

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import attrs
@@ -69,7 +68,6 @@ class Addresses:
     """Called when the forwarders need another plan."""
     lone: bool
     """Without peers nothing moves: there is no lease, and VIPs are put there by the operator."""
-    in_thread: Callable[[Callable[[], None]], Awaitable[None]] = trio.to_thread.run_sync
     holdings: Holdings = attrs.Factory(Holdings)
     _held: frozenset[Held] = frozenset()
     _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
@@ -86,7 +84,7 @@ class Addresses:
             self._moved = trio.Event()
             self.update()
             if not self.lone:
-                await self._permit()
+                self._permit()
             with trio.move_on_after(HEARTBEAT_S):
                 await self._moved.wait()  # who has its addresses may make flows at once
 
@@ -102,6 +100,8 @@ class Addresses:
             self._strange_until = now + _STRANGE_S
         if before != self.holdings:
             self._moved.set()
+            if not self.lone:
+                self._permit()  # before the packets come
             log.info(
                 "addresses",
                 **{
@@ -187,13 +187,14 @@ class Addresses:
         else:
             self.announcer.announce([one for one in self._held if one.kind is HeldKind.VIP])
 
-    async def _permit(self) -> None:
+    def _permit(self) -> None:
+        """Renew or end the permission for new flows."""
         seconds = LEASE_S if self._may_allocate() else 0.0
         # What is younger than the last look at changes comes in a moment, and clients send again.
         whole = self.copies.complete and trio.current_time() >= self._strange_until
         for name, share in self.shares().items():
             try:
-                await self.in_thread(partial(share.permit, seconds, whole=whole))
+                share.permit(seconds, whole=whole)
             except GaleError as error:
                 log.error("flows_not_permitted", forwarder=name, reason=str(error))  # noqa: TRY400
 

@@ -36,7 +36,7 @@ _FORGIVEN_S = 60.0
 
 @attrs.define
 class Penalty:
-    """Keeps addresses from who came back from the dead, the longer the more often it did.
+    """Keeps addresses from who comes to a running group, the longer the more often it died.
 
     A balancer that is too slow for its group dies and returns every second; addresses that
     followed it each time would serve nobody.
@@ -51,10 +51,9 @@ class Penalty:
         self._deaths.append(now)
 
     def returned(self, now: float) -> None:
-        """Begin to wait, if it was dead."""
+        """Begin to wait."""
         recent = sum(at > now - _FORGIVEN_S for at in self._deaths)
-        if recent:
-            self.until = now + min(_MOST_S, _FIRST_S * 2 ** (recent - 1))
+        self.until = now + min(_MOST_S, _FIRST_S * 2 ** max(0, recent - 1))
 
     def forgive(self) -> None:
         """Take it back: it was not the peer that was away."""
@@ -95,13 +94,13 @@ class KnownPeer:
             copies=frozenset(self.copies),
         )
 
-    def changed(self, peer: Peer, now: float) -> None:
-        """Note that it joined, died, left, returned or moved."""
+    def changed(self, peer: Peer, now: float, *, late: bool) -> None:
+        """Note that it joined, died, left, returned or moved; `late`: the group runs already."""
         if self.peer.alive and not peer.alive and not peer.left:
             self.penalty.died(now)
         if peer.alive is not self.peer.alive:
             self.since = now
-            if peer.alive:
+            if peer.alive and late:
                 self.penalty.returned(now)
         self.peer = peer
 

@@ -14,7 +14,7 @@ import attrs
 from galelb.flowshare import SourceAddress
 from galelb.group.decisions import Decisions
 from galelb.group.ownership import TOGETHER, Member, source_holder, vip_owner
-from galelb.group.peers import KnownPeer
+from galelb.group.peers import KnownPeer, Penalty
 from galelb.group.quorum import Standing, Verdicts
 from galelb.group.words import (
     ABOUT,
@@ -36,6 +36,9 @@ __all__ = ["MAX_PEERS", "GroupState", "Holdings"]
 _TOLD_S = 0.5
 """After this the others know that one is ready, and one knows that of them: nobody takes what is
 another's. Who had addresses forwards meanwhile, with or without them."""
+_LATER_S = 0.25
+"""Who comes to a running group waits as long as the others wait for it, and this: what they give
+up is gone when it takes it. A kernel that has an address resets what it does not know."""
 MAX_PEERS = 256
 """Names that are known at a time, those of dead balancers too."""
 
@@ -79,7 +82,9 @@ class GroupState:
         self._write = write
         self._written: dict[str, bytes] = {}
         self._about = about
-        self._ready_at = float("-inf")
+        self._take_at = float("-inf")
+        self._met = False
+        self._away = Penalty()
         self._nodes: dict[str, NodeWord] = {}
         self._sources: dict[str, SourceWord] = {}
         self._heard_at: dict[str, float] = {}
@@ -99,7 +104,7 @@ class GroupState:
         about = attrs.evolve(self._about, **changes)  # type: ignore[arg-type]
         if about != self._about:
             if about.ready and not self._about.ready:
-                self._ready_at = now
+                self._take_at = max(now + _TOLD_S, self._away.until + _LATER_S)
             self._about = about
             self._put(ABOUT, about.pack())
             self._take_stock(now)
@@ -159,7 +164,7 @@ class GroupState:
             if len(self.peers) >= MAX_PEERS and not self._make_room():
                 return
             self.peers[peer.name] = known = KnownPeer(attrs.evolve(peer, alive=False), now)
-        known.changed(peer, now)
+        known.changed(peer, now, late=self._about.ready)
         self._take_stock(now)
 
     def record_changed(self, name: str, key: str, value: bytes | None, now: float) -> str | None:
@@ -254,7 +259,7 @@ class GroupState:
         With gateways the VIPs have one owner, and that has them: the way to the nodes and the way
         back are one.
         """
-        told = self._about.ready and now >= self._ready_at + _TOLD_S
+        told = self._about.ready and now >= self._take_at
         if self.standing is not Standing.QUORATE or not told:
             return Holdings()
         members = self.members(now)
@@ -300,7 +305,7 @@ class GroupState:
     def next_wake(self, now: float) -> float:
         """Return when something may hold that does not now, though nothing is heard."""
         due = [self._verdicts.due()]
-        due += [at for at in (self._ready_at + _TOLD_S,) if at > now]
+        due += [at for at in (self._take_at,) if at > now]
         due += [at for one in self.peers.values() if (at := one.penalty.until) > now]
         return min([now + self._timeout_s, *(at for at in due if at is not None)])
 
@@ -314,7 +319,20 @@ class GroupState:
         if was is Standing.CUT_OFF and standing is Standing.QUORATE:
             for known in self.peers.values():
                 known.penalty.forgive()
+        if standing is Standing.CUT_OFF and was is not Standing.CUT_OFF:
+            self._met = False
+            self._away.died(now)
+        self._meet(now)
         self._heard_at = {name: at for name, at in self._heard_at.items() if name in alive}
+
+    def _meet(self, now: float) -> None:
+        """See, when the first peer says anything, whether the group has been running."""
+        abouts = [known.about for known in self.counted() if known.about is not None]
+        if self._met or not abouts:
+            return
+        self._met = True
+        if not self._about.ready and any(about.ready for about in abouts):
+            self._away.returned(now)
 
     def _refresh(self, now: float) -> None:
         """Count opinions that changed; those of live peers stay young though nothing changes."""

@@ -84,11 +84,6 @@ class Share:
         self.permits.append((seconds, whole))
 
 
-async def at_once(function):
-    function()
-    await trio.lowlevel.checkpoint()
-
-
 class Stage:
     """One of a group with what it works on."""
 
@@ -103,7 +98,7 @@ class Stage:
             enforce=False,
             write=lambda *_: None,
         )
-        self.about = attrs.evolve(about, ready=True)
+        self.about = attrs.evolve(about, ready=False)
         self.holder, self.copies = Holder(), Copies()
         self.announcer = Announcer() if announcer is None else announcer
         self.share = Share()
@@ -120,7 +115,6 @@ class Stage:
             shares=lambda: {"l4_nat": self.share},
             plan=self._plan,
             lone=False,
-            in_thread=at_once,
         )
 
     def _plan(self) -> None:
@@ -134,6 +128,11 @@ class Stage:
         if source is not None:
             word = SourceWord(source=attrs.evolve(self.share.source, address=source), movable=True)
             self.state.record_changed(name, f"source/{source}", word.pack(), trio.current_time())
+        self.addresses.update()
+
+    def hear_ready(self, name) -> None:
+        about = attrs.evolve(self.about, ready=True)
+        self.state.record_changed(name, "about", about.pack(), trio.current_time())
         self.addresses.update()
 
     def lose(self, name, *, left=False) -> None:
@@ -239,7 +238,8 @@ async def test_the_addresses_of_a_dead_peer_are_inherited(nursery, autojump_cloc
     stage = await run(nursery, Stage(size=2))
     theirs = ip_address("10.0.0.202")
     stage.meet("a", source=theirs)
-    await trio.sleep(BEAT_S)
+    stage.hear_ready("a")
+    await trio.sleep(5.0)
     assert {str(SOURCE)} == stage.held(HeldKind.SOURCE)
 
     stage.lose("a")
@@ -375,6 +375,7 @@ async def test_flows_that_nobody_knows_are_none_for_a_while_after_a_vip_was_take
 ):
     stage = await run(nursery, Stage(size=2))
     stage.meet("a")
+    stage.hear_ready("a")
     await trio.sleep(10.0)
     assert (LEASE_S, True) == stage.share.permits[-1]
 
@@ -385,3 +386,22 @@ async def test_flows_that_nobody_knows_are_none_for_a_while_after_a_vip_was_take
     await trio.sleep(2 * BEAT_S)
 
     assert (LEASE_S, True) == stage.share.permits[-1]
+
+
+async def test_flows_are_permitted_before_the_address_that_brings_them_is_there(
+    nursery, autojump_clock
+):
+    stage = Stage(size=1)
+    permitted = []
+    hold = stage.holder.hold
+
+    def watched(wanted):
+        if any(one.kind is HeldKind.VIP for one in wanted):
+            permitted.append(stage.permitted)
+        hold(wanted)
+
+    stage.holder.hold = watched
+    await run(nursery, stage)
+    await trio.sleep(2 * BEAT_S)
+
+    assert LEASE_S == permitted[0]
