@@ -36,11 +36,10 @@ class Watcher:
         """Read and follow. Returns to be called again; raises EtcdError and ValueError."""
         if self._revision is None:
             await self._read(gateway)
-        well()
         deadline = trio.current_time() + grace_s if self._unsure else float("inf")
         with trio.CancelScope(deadline=deadline) as self._scope:
             try:
-                await self._watch(gateway)
+                await self._watch(gateway, well)
             except (ValueError, KeyError, TypeError, AttributeError):
                 self._revision = None
                 raise
@@ -56,12 +55,17 @@ class Watcher:
         self._revision = int(header["revision"])
         self._cluster = str(header.get("cluster_id"))
 
-    async def _watch(self, gateway: Gateway) -> None:
+    async def _watch(self, gateway: Gateway, well: Callable[[], None]) -> None:
+        def take(answer: dict[str, Any]) -> bool:
+            more = self._take(answer)
+            well()  # only an answer shows that etcd is there
+            return more
+
         assert self._revision is not None
         root = self._layout.root
         request = {"key": encode(root), "range_end": encode(root[:-1] + b"0")}
         request["start_revision"] = str(self._revision + 1)
-        await gateway.stream("watch", {"create_request": request}, self._take)
+        await gateway.stream("watch", {"create_request": request}, take)
         if self._revision is None:
             return
         raise EtcdError(f"{gateway.endpoint}: the stream of changes ended")
