@@ -93,7 +93,7 @@ class Addresses:
         now = trio.current_time()
         self._get_ready(now)
         self.state.use_sources(self._sources())
-        self.state.use_copies(self.copies.current())
+        self.state.use_copies(self.copies.current(), now)
         self._make_room()
         before, self.holdings = self.holdings, self._holdings(now)
         if self.holdings.vips - before.vips:

@@ -146,12 +146,17 @@ class GroupState:
         self._sources = {str(one.source.address): one for one in sources}
         self._replace(SOURCE, {address: one.pack() for address, one in self._sources.items()})
 
-    def use_copies(self, current: Collection[str]) -> None:
+    def use_copies(self, current: Collection[str], now: float) -> None:
         """Tell whose flows it has a current copy of.
 
-        What it has of a peer that is gone stays current: nobody changes those flows any more.
+        What it has of a peer that is gone, or has no addresses yet, stays current: nobody else
+        changes those flows.
         """
-        gone = {name for name, one in self.peers.items() if not one.peer.alive}
+        gone = {
+            name
+            for name, one in self.peers.items()
+            if not one.peer.alive or now < one.penalty.until
+        }
         kept = {key.removeprefix(COPY) for key in self._written if key.startswith(COPY)} & gone
         self._replace(COPY, dict.fromkeys(kept | set(current), b"1"))
 

@@ -215,7 +215,7 @@ def test_translation_addresses_go_to_an_heir_with_a_copy_and_back() -> None:
     wire = three()
     address = SourceAddress(address=ip_address("10.0.0.201"), first_port=1024, last_port=65535)
     wire.states["c"].use_sources([SourceWord(source=address, movable=True)])
-    wire.states["b"].use_copies({"c"})
+    wire.states["b"].use_copies({"c"}, wire.now)
 
     def holders() -> dict[str, str]:
         found = {}
@@ -231,12 +231,16 @@ def test_translation_addresses_go_to_an_heir_with_a_copy_and_back() -> None:
     assert (address,) == wire.states["a"].foreign_sources()
 
     wire.cut("c", "a", "b")
-    wire.states["b"].use_copies(())  # the copy of who is gone stays as current as it was
+    wire.states["b"].use_copies((), wire.now)  # the copy of who is gone stays as current as it was
 
     assert {"b": "inherited"} == holders()
 
     wire.states["c"].say(wire.now, ready=False)
     wire.join("a", "b", "c")
+    wire.states["b"].use_copies((), wire.now)  # another one is on its way
+
+    assert {"b": "inherited"} == holders()
+
     wire.now += 10.0
 
     assert {"b": "inherited"} == holders()
