@@ -62,6 +62,7 @@ class Copy:
         self._shares = shares
         self._changed = changed
         self._skipped: set[str] = set()
+        self._lost = False
         self._as_of = now
         self._progress = now
         self._broken_at: float | None = now
@@ -93,14 +94,15 @@ class Copy:
         Raises RemoteProtocolError, Unreadable, trio.BrokenResourceError, trio.TooSlowError.
         """
         self._skipped.clear()
+        self._lost = False
         await stream.send(encode(Hello()))
         try:
             check_first(await self._next(stream))
             while (message := await self._next(stream)) is not None:
                 if (answer := await self._take_in(message)) is not None:
                     await stream.send(encode(answer))
-                if self._skipped & self._shares().keys():
-                    return  # what was skipped is wanted now: the next stream brings it
+                if self._lost or self._skipped & self._shares().keys():
+                    return  # the next stream brings what was skipped or could not be written
         finally:
             self._broke(trio.current_time())
 
@@ -149,6 +151,7 @@ class Copy:
             raise
         except GaleError as error:
             self.flows["failed"] += 1
+            self._lost = True
             if self.flows["failed"] == 1:
                 log.error("flows_not_taken", peer=self._peer, reason=str(error))  # noqa: TRY400
             return

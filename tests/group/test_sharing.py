@@ -357,7 +357,7 @@ async def test_a_batch_that_is_too_large_is_not_sent(autojump_clock, world, nurs
     assert any("a batch of" in one.get("reason", "") for one in logs)
 
 
-async def test_flows_that_cannot_be_taken_are_counted(autojump_clock, world, nursery):
+async def test_flows_that_cannot_be_taken_are_counted_and_fetched_again(autojump_clock, world, nursery):
     a, b = Balancer(1, ["one"]), Balancer(2)
     b.flows.before = failing("accept")
     with capture_logs() as logs:
@@ -366,6 +366,11 @@ async def test_flows_that_cannot_be_taken_are_counted(autojump_clock, world, nur
 
     assert b.metric("galelb_shared_flows_total")["failed",] > 0
     assert 1 == sum(one["event"] == "flows_not_taken" for one in logs)
+
+    b.flows.before = lambda method: None
+    await trio.sleep(10)
+
+    assert {"one"} == set(b.flows.flows)
 
 
 async def test_another_data_path_sends_everything_again(autojump_clock, world, nursery):
