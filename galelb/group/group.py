@@ -140,12 +140,15 @@ class Group:
         """Go on with another configuration; what cannot be used is logged and left as it was."""
         self.addresses.config = config
         self.member.use(config)
+        before = set() if self.transport is None else set(self.transport.keys.keys)
         for plugin, reload in self._reloads(config):
             try:
                 with blamed(plugin, "reload"):
                     reload()
             except GaleError as error:
                 log.error("not_reloaded", plugin=plugin, reason=str(error))  # noqa: TRY400
+        if self.transport is not None and before - set(self.transport.keys.keys):
+            self.sharing.prove_again()
 
     def planned(self) -> None:
         """Note that maps hold what was planned: tables may be others now."""

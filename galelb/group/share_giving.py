@@ -76,6 +76,11 @@ class Giving:
         """Return by how many seconds each peer's copy of our flows is behind."""
         return {peer: line.outbox.lag(now) for peer, line in self._lines.items()}
 
+    def end_all(self) -> None:
+        """End all streams; peers that are of the group dial again."""
+        for line in self._lines.values():
+            line.scope.cancel()
+
     def overflows(self) -> int:
         """Return how often peers that are there now were too slow."""
         return sum(line.outbox.overflows for line in self._lines.values())

@@ -99,6 +99,10 @@ class FlowSharing:
             if self._nursery is not None:
                 self._nursery.start_soon(self._follow, one)
 
+    def prove_again(self) -> None:
+        """Have every peer prove anew that it has a key, after one was taken away."""
+        self._giving.end_all()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Share until cancelled. Raises GaleError when another program has the port."""
         listener = listen(self._address, self._port)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from galelb.errors import BpfError
 from galelb.flowshare import MAX_BATCH
 from galelb.group import share_outbox
+from galelb.group.keys import KeyRing
 from galelb.group.share_messages import Ack, Batch, Hello, Whole, encode
 from galelb.testing.fake_flows import FakeFlows
 from tests.group.sharing_world import FOREIGN, Balancer, World, names
@@ -357,7 +358,9 @@ async def test_a_batch_that_is_too_large_is_not_sent(autojump_clock, world, nurs
     assert any("a batch of" in one.get("reason", "") for one in logs)
 
 
-async def test_flows_that_cannot_be_taken_are_counted_and_fetched_again(autojump_clock, world, nursery):
+async def test_flows_that_cannot_be_taken_are_counted_and_fetched_again(
+    autojump_clock, world, nursery
+):
     a, b = Balancer(1, ["one"]), Balancer(2)
     b.flows.before = failing("accept")
     with capture_logs() as logs:
@@ -507,3 +510,24 @@ async def test_a_peer_that_breaks_the_rules_is_cut_off_and_tried_again(
     refused = [one["reason"] for one in logs if one["event"] == "sharing_refused"]
     assert refused
     assert sorted(set(refused)) == sorted(refused)
+
+
+async def test_who_lost_its_key_is_let_go_when_all_prove_again(autojump_clock, world, nursery):
+    old, new = KeyRing({1: bytes(32)}, 1), KeyRing({2: bytes([2]) * 32}, 2)
+    a, b = Balancer(1, ["one"], ring=old), Balancer(2, ring=old)
+    await group(nursery, a, b)
+    a.ring = new
+    a.flows.touch("two")
+    await trio.sleep(1)
+    assert {"one", "two"} == set(b.flows.flows)  # a stream goes on under the key it began with
+
+    a.sharing.prove_again()
+    await trio.sleep(1)
+    a.flows.touch("three")
+    await trio.sleep(5)
+    assert {"one", "two"} == set(b.flows.flows)
+
+    b.ring = new
+    await trio.sleep(10)
+
+    assert {"one", "two", "three"} == set(b.flows.flows)
