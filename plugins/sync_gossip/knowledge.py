@@ -64,11 +64,10 @@ class Knowledge:
     def hear(self, now: float, sender: str, news: Iterable[News], *, whole: bool) -> None:
         """Take news; `whole`: it is all that the sender knows, and may be old.
 
-        Who is held for dead here may hold everyone for dead, after a cut: what it says against
-        others is no more than told to them.
+        Who is held for dead here, or was a moment ago, may hold everyone for dead, after a cut:
+        what it says against others is no more than told to them.
         """
-        known = self.members.get(sender)
-        credible = known is None or known.state not in _GONE
+        credible = self._is_credible(sender, now)
         for one in news:
             if isinstance(one, Record):
                 self._hear_record(one)
@@ -80,6 +79,16 @@ class Knowledge:
                 self._accuse(now, one, whole=whole)
             else:
                 self._tell_accused(one)
+
+    def _is_credible(self, sender: str, now: float) -> bool:
+        known = self.members.get(sender)
+        if known is None:
+            return True
+        # So long its own news of deaths may be on its way; it hears meanwhile that they are none.
+        times = timing(self.settings, len(self.members.live()) + 1)
+        return known.state not in _GONE and (
+            now >= self.members.returned(sender) + times.suspicion_most_s
+        )
 
     def suspect(self, now: float, name: str) -> None:
         """Suspect a member oneself: its probe has failed."""

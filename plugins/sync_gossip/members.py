@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Container, Iterator
@@ -19,6 +20,8 @@ _LIVE = (State.ALIVE, State.SUSPECT)
 class _Member:
     claim: Claim
     since: float
+    returned: float = -math.inf
+    """When it came back from the dead."""
 
 
 class Members:
@@ -46,8 +49,17 @@ class Members:
     def put(self, claim: Claim, now: float) -> None:
         """Let a claim hold; there must be room."""
         assert self.has_room(claim.name)
-        self._members[claim.name] = _Member(claim, now)
+        before = self._members.get(claim.name)
+        returned = before.returned if before else -math.inf
+        if before and before.claim.state is State.DEAD and claim.state in _LIVE:
+            returned = now
+        self._members[claim.name] = _Member(claim, now, returned)
         self._changed()
+
+    def returned(self, name: str) -> float:
+        """Return when a member came back from the dead; minus infinity: never."""
+        member = self._members.get(name)
+        return member.returned if member else -math.inf
 
     def has_room(self, name: str) -> bool:
         """Return whether a claim on that member can be kept."""

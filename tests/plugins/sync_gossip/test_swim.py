@@ -365,6 +365,22 @@ def test_the_dead_accuse_nobody():
     assert [(address("c"), Gossip((claim("c", State.DEAD),)))] == member.sent(Gossip)
 
 
+def test_who_comes_back_from_the_dead_accuses_nobody_for_a_while():
+    member = Driver("bcd")
+    member.hear("c", Gossip((claim("b", State.DEAD),)))
+    member.hear("b", Gossip((claim("b", incarnation=1),)))
+
+    member.hear("b", Gossip((claim("c", State.DEAD),)))
+
+    assert State.ALIVE is member.state("c").state
+    assert (address("c"), Gossip((claim("c", State.DEAD),))) in member.sent(Gossip)
+
+    member.now += member.times.suspicion_most_s
+    member.hear("b", Gossip((claim("c", State.DEAD),)))
+
+    assert State.DEAD is member.state("c").state
+
+
 def test_a_snapshot_kills_nobody_at_once():
     member = Driver()
 
@@ -482,7 +498,8 @@ def forgetful():
     while member.state("b") is not None:
         member.wake()
     assert Forgotten("b") in member.out
-    member.hear("c", Gossip((claim("c", incarnation=9),)))  # so that it is believed
+    member.hear("c", Gossip((claim("c", incarnation=9),)))
+    member.now += member.times.suspicion_most_s  # so that it is believed
     return member
 
 
