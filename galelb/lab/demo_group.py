@@ -27,6 +27,9 @@ _TAKEOVER_TIMEOUT_S = 15.0
 _BETWEEN_S = 2.0
 _CUT_OFF_S = 3.0
 _POLL_S = 0.05
+_LOSSES = ("balancer_kill", "partition")
+_UNSHARED_S = 0.5
+"""Flows that are younger may be unknown to the other balancers: twice what sharing takes."""
 _LEAST_FOR_PARTITION = 3
 """Of two balancers none has a majority, so both go on."""
 
@@ -140,7 +143,13 @@ class GroupEvents:
         window.end = time.monotonic()
 
     def _open(self, event: str, host: Host) -> Window:
-        window = Window(event=event, host=host.name, start=time.monotonic())
+        makes_flows = event in _LOSSES and not self.state.spec.stateless
+        window = Window(
+            event=event,
+            host=host.name,
+            start=time.monotonic(),
+            young_s=_UNSHARED_S if makes_flows else 0.0,
+        )
         self.tally.windows.append(window)
         return window
 

@@ -48,12 +48,17 @@ class Window:
     """When all was well again; None = not seen yet."""
     moves_flows: bool = False
     """Nobody remembers flows, so some of other nodes' go elsewhere with a new table, and end."""
+    young_s: float = 0.0
+    """Connections younger than this when it began die with the balancer that made them: the
+    others had not heard of them."""
 
     def covers(self, result: Result) -> bool:
         """Whether the event may have made this one fail."""
         if result.end < self.start or (self.end is not None and result.start > self.end):
             return False
         if result.kind not in _LASTING or not result.node:
+            return True
+        if 0 <= self.start - result.start <= self.young_s:
             return True
         if self.moves_flows and self._lasts_at(result.end):
             return True

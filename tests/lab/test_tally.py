@@ -44,6 +44,13 @@ def test_a_stateless_forwarder_may_end_other_nodes_downloads_while_nodes_change(
     assert [] == tally_of(inside, later, windows=(moved(2, None),)).broken
 
 
+def test_young_connections_may_die_with_the_balancer_that_made_them() -> None:
+    young, old, later = (download(at, at + 9, error="reset") for at in (1.6, 1.4, 2.1))
+    window = Window(event="balancer_kill", host="lb1", start=2, end=4, young_s=0.5)
+
+    assert [old, later] == tally_of(young, old, later, windows=(window,)).broken
+
+
 def test_answers_are_counted_per_node() -> None:
     tally = tally_of(request(0, 1), request(1, 2), request(2, 3, node="n2"))
 
