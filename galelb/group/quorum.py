@@ -72,8 +72,10 @@ class Verdicts:
         self._theirs = {peer: said for peer, said in self._theirs.items() if peer in self._alive}
         was = self.standing
         self._take_stock()
+        if self.standing is not was:
+            self._failed = {}  # only who is cut off judges failures
         if self.standing is Standing.CUT_OFF and was is not Standing.CUT_OFF:
-            self._agreed, self._failed = before, {}
+            self._agreed = before
             self._reported = {node for node, routable in self._mine.items() if routable}
         return self.standing
 
@@ -104,7 +106,8 @@ class Verdicts:
         """Return what holds for every node that anybody has an opinion of."""
         if self.standing is Standing.CUT_OFF:
             self._judge_failures(now)
-            return dict(self._agreed)
+            # A node without a word would be as routable as this balancer alone thinks.
+            return dict.fromkeys(self._mine, False) | self._agreed
         if self.standing is Standing.FORMING:
             return dict(self._mine)
         return {node: self._majority(node, now) for node in self._known()}

@@ -116,7 +116,26 @@ def test_cut_off_keeps_what_was_agreed_and_adds_nothing() -> None:
     verdicts.say("b", True, 5.0)
 
     assert Standing.CUT_OFF is verdicts.standing
-    assert {"a": True} == verdicts.routable(5.0)
+    assert {"a": True, "b": False} == verdicts.routable(5.0)
+
+
+def test_cut_off_a_node_that_leaves_and_joins_again_stays_out() -> None:
+    verdicts = cut_off(["a"])
+    verdicts.forget("a")
+    verdicts.say("a", True, 5.0)
+
+    assert {"a": False} == verdicts.routable(5.0)
+
+
+def test_nothing_waits_for_a_judgement_once_the_cut_is_over() -> None:
+    verdicts = cut_off(NODES)
+    verdicts.say(NODES[0], False, 1.0)
+
+    assert verdicts.due() is not None
+
+    verdicts.members(("x", "y"), 1.5)
+
+    assert verdicts.due() is None
 
 
 def test_cut_off_a_node_that_was_not_routable_stays_so() -> None:
