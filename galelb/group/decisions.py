@@ -26,6 +26,7 @@ class Decisions:
         self._name = name
         self._known: dict[str, Decision] = {}
         self._counter = 0
+        self._forgotten: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[str, Decision]]:
         return iter(self._known.items())
@@ -51,6 +52,11 @@ class Decisions:
         self._keep(node, theirs)
         return True
 
+    def take_forgotten(self) -> list[str]:
+        """Return the nodes whose decision was forgotten for another since the last call."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
     def dump(self) -> dict[str, str]:
         """Return all as JSON-able data for `load`."""
         return {node: one.pack().decode() for node, one in self._known.items()}
@@ -67,4 +73,6 @@ class Decisions:
         self._counter = max(self._counter, decision.counter)
         self._known[node] = decision
         if len(self._known) > MAX_DECISIONS:
-            del self._known[min(self._known, key=lambda one: self._known[one].rank)]
+            oldest = min(self._known, key=lambda one: self._known[one].rank)
+            del self._known[oldest]
+            self._forgotten.append(oldest)

@@ -66,6 +66,7 @@ class GroupMember:
         self.state = GroupState(
             identity.name,
             identity.size,
+            places=frozenset(identity.peers),
             timeout_s=self._timeout_s,
             about=About(
                 version=version,
@@ -103,6 +104,8 @@ class GroupMember:
         self.state.say(trio.current_time(), config=config_digest(config))
         self._timeout_s = config.node_health.checks_timeout
         self.state.use_timeout(self._timeout_s)
+        enforce = config.load_balancer_quorum.enforce_single_configuration
+        self.state.use_enforce(enforce, trio.current_time())
         self.poke()
 
     # what this balancer tells

@@ -51,6 +51,7 @@ class Verdicts:
         self._size = size
         self.timeout_s = timeout_s
         self._alive: frozenset[str] = frozenset()
+        self._strangers = 0
         self._mine: dict[str, bool] = {}
         self._theirs: dict[str, dict[str, _Opinion]] = {}
         self._agreed: dict[str, bool] = {}
@@ -62,13 +63,15 @@ class Verdicts:
         self.standing = Standing.FORMING
         self._take_stock()
 
-    def members(self, alive: Collection[str], now: float) -> Standing:
+    def members(self, alive: Collection[str], now: float, *, strangers: int = 0) -> Standing:
         """Note which peers are alive, without oneself; returns what one is now.
 
-        Opinions of those that are not are forgotten.
+        Opinions of those that are not are forgotten. `strangers` of them are not configured: they
+        have opinions, but make no quorum; else each half of a group could have one with them.
         """
         before = self.routable(now)
         self._alive = frozenset(alive)
+        self._strangers = strangers
         self._theirs = {peer: said for peer, said in self._theirs.items() if peer in self._alive}
         was = self.standing
         self._take_stock()
@@ -117,7 +120,7 @@ class Verdicts:
         return min((at + self.timeout_s for at in self._failed.values()), default=None)
 
     def _take_stock(self) -> None:
-        if is_quorum(1 + len(self._alive), self._size):
+        if is_quorum(1 + len(self._alive) - self._strangers, self._size):
             self.standing = Standing.QUORATE
         elif self.standing is Standing.QUORATE:
             self.standing = Standing.CUT_OFF

@@ -65,17 +65,22 @@ class GroupState:
         name: str,
         size: int,
         *,
+        places: Collection[tuple[IPAddress, int]] | None = None,
         timeout_s: float,
         about: About,
         settings: Mapping[str, str],
         enforce: bool,
         write: Callable[[str, bytes | None], None],
     ) -> None:
-        """`settings`: digests of shared settings by name; `enforce`: others are ignored."""
+        """`settings`: digests of shared settings by name; `enforce`: others are ignored.
+
+        `places`: where the other balancers are configured to be; None = anywhere.
+        """
         self.name = name
         self.peers: dict[str, KnownPeer] = {}
         self.decisions = Decisions(name)
         self._size = size
+        self._places = places
         self._timeout_s = timeout_s
         self._verdicts = Verdicts(size, timeout_s)
         self._enforce = enforce
@@ -114,6 +119,11 @@ class GroupState:
         self._replace(SETTING, {str(n): one for n, one in enumerate(pack_settings(settings))})
         self._settings = dict(settings)
 
+    def use_enforce(self, enforce: bool, now: float) -> None:
+        """Ignore balancers with other shared settings from now on, or no longer."""
+        self._enforce = enforce
+        self._take_stock(now)
+
     def use_timeout(self, timeout_s: float) -> None:
         """Go on with another checks_timeout."""
         self._timeout_s = timeout_s
@@ -132,14 +142,14 @@ class GroupState:
     def decide(self, node: str, *, draining: bool, weight: int | None) -> Decision:
         """Note and tell what the operator wants of a node."""
         decision = self.decisions.decide(node, draining=draining, weight=weight)
-        self._put(DECISION + node, decision.pack())
+        self._tell_decision(node)
         return decision
 
     def load_decisions(self, data: Mapping[str, str]) -> None:
         """Take up the decisions that an earlier run knew, and tell them."""
         self.decisions.load(data)
-        for node, decision in self.decisions:
-            self._put(DECISION + node, decision.pack())
+        for node, _ in self.decisions:
+            self._tell_decision(node)
 
     def use_sources(self, sources: Iterable[SourceWord]) -> None:
         """Tell the addresses that new flows are translated to."""
@@ -194,8 +204,14 @@ class GroupState:
         decision = known.decisions[node]
         if not self.decisions.merge(node, decision):
             return None
-        self._put(DECISION + node, decision.pack())
+        self._tell_decision(node)
         return node
+
+    def _tell_decision(self, node: str) -> None:
+        decision = self.decisions.get(node)
+        self._put(DECISION + node, None if decision is None else decision.pack())
+        for forgotten in self.decisions.take_forgotten():
+            self._put(DECISION + forgotten, None)
 
     # what holds
 
@@ -224,6 +240,8 @@ class GroupState:
     def differing(self, known: KnownPeer) -> list[str]:
         """Return the names of shared settings that differ between a peer and us, sorted."""
         theirs = known.settings
+        if not theirs:
+            return []  # they come with the next records
         names = self._settings.keys() | theirs.keys()
         return sorted(n for n in names if self._settings.get(n) != theirs.get(n))
 
@@ -275,6 +293,8 @@ class GroupState:
                 if movable:
                     yield word.source.address
 
+        # A balancer that was killed and came back with another name is no heir of itself.
+        taken = {address for known in self.counted() for address in known.sources}
         return Holdings(
             vips=frozenset(
                 vip
@@ -288,6 +308,7 @@ class GroupState:
                 for name, known in self.peers.items()
                 for address in mine(name, known.sources)
                 if str(address) not in self._sources
+                and (known.peer.alive or str(address) not in taken)
             ),
         )
 
@@ -319,8 +340,10 @@ class GroupState:
     def _take_stock(self, now: float) -> None:
         """Count who lives; who was cut off and is back does not blame the others for it."""
         was = self._verdicts.standing
-        alive = {known.peer.name for known in self.counted()}
-        standing = self._verdicts.members(alive, now)
+        counted = self.counted()
+        alive = {known.peer.name for known in counted}
+        strangers = sum(not self._configured(known) for known in counted)
+        standing = self._verdicts.members(alive, now, strangers=strangers)
         if was is Standing.CUT_OFF and standing is Standing.QUORATE:
             for known in self.peers.values():
                 known.penalty.forgive()
@@ -329,6 +352,10 @@ class GroupState:
             self._away.died(now)
         self._meet(now)
         self._heard_at = {name: at for name, at in self._heard_at.items() if name in alive}
+
+    def _configured(self, known: KnownPeer) -> bool:
+        place = known.peer.address, known.peer.port
+        return self._places is None or place in self._places
 
     def _meet(self, now: float) -> None:
         """See, when the first peer says anything, whether the group has been running."""

@@ -43,6 +43,8 @@ COPY = "copy/"
 SETTING = "setting/"
 
 _MAX_TEXT = 128
+_MAX_NAME = 100
+"""Characters of a node's name that are told; they fit into a record however they are written."""
 _MAX_COUNTER = (1 << 53) - 1
 """What every reader of JSON takes for a whole number."""
 _SETTINGS_ROOM = 480
@@ -89,7 +91,7 @@ class NodeWord:
 
     def pack(self) -> bytes:
         """Return the value of its record."""
-        return _dump([int(self.routable), self.name, self.weight, self.reason])
+        return _dump([int(self.routable), self.name[:_MAX_NAME], self.weight, self.reason])
 
     @classmethod
     def unpack(cls, value: bytes) -> NodeWord:
@@ -115,9 +117,9 @@ class Decision:
     """The balancer that was asked."""
 
     @property
-    def rank(self) -> tuple[int, str]:
-        """What decides between two."""
-        return self.counter, self.by
+    def rank(self) -> tuple[int, str, bool, int]:
+        """What decides between two; who lost its memory may count from the start again."""
+        return self.counter, self.by, self.draining, -1 if self.weight is None else self.weight
 
     def pack(self) -> bytes:
         """Return the value of its record."""
@@ -192,7 +194,7 @@ def unpack_settings(values: Iterable[bytes]) -> dict[str, str]:
 
 
 def _dump(value: list[Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _load(value: bytes, length: int) -> list[Any]:

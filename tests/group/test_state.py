@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import count
 
 import pytest
 
 from galelb.errors import RemoteProtocolError
 from galelb.flowshare import SourceAddress
+from galelb.group.decisions import MAX_DECISIONS
 from galelb.group.quorum import Standing
 from galelb.group.state import GroupState
-from galelb.group.words import About, NodeWord, SourceWord
-from galelb.model import Peer
+from galelb.group.words import About, Decision, NodeWord, SourceWord
+from galelb.model import IPAddress, Peer
+from galelb.transport import MAX_RECORD_VALUE
 
 TIMEOUT = 1.0
 NODE = "10.0.0.7"
+NODES_NET = ip_network("10.8.0.0/16")
 VIPS = [ip_address(f"192.0.2.{number}") for number in range(1, 60)]
 
 
@@ -27,7 +30,14 @@ def up(routable: bool = True) -> NodeWord:
 class Wire:
     """A group in one process: what one writes, those see that are connected with it."""
 
-    def __init__(self, *names: str, configs: str = "", enforce: bool = False) -> None:
+    def __init__(
+        self,
+        *names: str,
+        configs: str = "",
+        enforce: bool = False,
+        places: dict[IPAddress, int] | None = None,
+        size: int | None = None,
+    ) -> None:
         self.now = 100.0
         self.records: dict[str, dict[str, bytes | None]] = {name: {} for name in names}
         self.links: set[frozenset[str]] = set()
@@ -42,7 +52,8 @@ class Wire:
             )
             self.states[name] = GroupState(
                 name,
-                len(names),
+                size or len(names),
+                places=None if places is None else places.items(),
                 timeout_s=TIMEOUT,
                 about=about,
                 settings={"shared": about.config, "same": "1"},
@@ -375,3 +386,92 @@ def test_with_gateways_one_balancer_has_all_of_them_and_all_vips() -> None:
     assert [frozenset(gateways)] == [one.gateways for one in found if one.vips]
     assert [frozenset(VIPS)] == [one.vips for one in found if one.gateways]
     assert 1 == len(set(wire.states["a"].owners(VIPS, wire.now, together=True).values()))
+
+
+def test_balancers_that_are_not_configured_make_no_quorum() -> None:
+    wire = Wire("a", places={peer("b").address: 9090, peer("c").address: 9090}, size=3)
+    state = wire.states["a"]
+    state.peer_changed(peer("stray"), wire.now)
+
+    assert Standing.FORMING is state.standing
+
+    state.peer_changed(peer("b"), wire.now)
+
+    assert Standing.QUORATE is state.standing
+
+    state.peer_changed(peer("b", alive=False), wire.now)
+
+    assert Standing.CUT_OFF is state.standing
+
+
+def test_a_balancer_that_comes_back_with_another_name_keeps_its_addresses() -> None:
+    wire = Wire("a", "b", "c", "renamed")
+    wire.join("a", "b", "c")
+    wire.now += 10.0
+    address = SourceAddress(address=ip_address("10.0.0.201"), first_port=1024, last_port=65535)
+    wire.states["c"].use_sources([SourceWord(source=address, movable=True)])
+    wire.cut("c", "a", "b")
+    wire.states["renamed"].use_sources([SourceWord(source=address, movable=True)])
+    wire.join("a", "b", "renamed")
+    wire.now += 70.0
+
+    inherited = [wire.states[name].holdings((), wire.now).inherited for name in "ab"]
+    assert [frozenset(), frozenset()] == inherited
+    assert {address.address} == wire.states["renamed"].holdings((), wire.now).own
+
+
+def test_whether_others_are_ignored_can_change() -> None:
+    wire = three(configs="xxy")
+    state = wire.states["a"]
+    state.use_enforce(True, wire.now)
+
+    assert {"b"} == {one.peer.name for one in state.counted()}
+
+    wire.cut("b", "a", "c")
+
+    assert Standing.CUT_OFF is state.standing
+
+    state.use_enforce(False, wire.now)
+
+    assert Standing.QUORATE is state.standing
+
+
+def test_nothing_is_said_to_differ_before_settings_were_told() -> None:
+    wire = three(configs="xxy")
+    known = wire.states["a"].peers["c"]
+    wire.states["a"].record_changed("c", "setting/0", None, wire.now)
+
+    assert wire.states["a"].differing(known) == []
+
+
+def test_records_of_forgotten_decisions_go() -> None:
+    wire = Wire("a")
+    for number in range(MAX_DECISIONS + 3):
+        node = str(NODES_NET[number])
+        wire.states["a"].decide(node, draining=True, weight=None)
+
+    told = {key for key, value in wire.records["a"].items() if value is not None}
+    decisions = {key for key in told if key.startswith("decision/")}
+    assert len(decisions) == MAX_DECISIONS
+    assert f"decision/{NODES_NET[2]}" not in decisions
+
+
+def test_two_decisions_with_one_number_end_alike_everywhere() -> None:
+    wire = Wire("a", "b", "c")
+    decisions = [
+        Decision(draining=draining, weight=weight, counter=1, by="a")
+        for draining, weight in ((True, None), (False, 3), (True, 5))
+    ]
+    for name, ours in zip("abc", decisions, strict=True):
+        wire.states[name].load_decisions({NODE: ours.pack().decode()})
+    wire.join("a", "b", "c")
+
+    assert [decisions[2]] * 3 == [wire.states[name].decisions.get(NODE) for name in "abc"]
+
+
+@pytest.mark.parametrize("letter", ["n", "\u4e16", "\U0001f600", '"'])
+def test_a_word_of_a_node_fits_into_a_record_whatever_its_name(letter: str) -> None:
+    packed = NodeWord(routable=True, name=letter * 128, weight=65535).pack()
+
+    assert len(packed) <= MAX_RECORD_VALUE
+    assert NodeWord.unpack(packed).name == letter * 100
