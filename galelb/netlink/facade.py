@@ -17,9 +17,6 @@ __all__ = ["Netlink", "open_netlink"]
 
 T = TypeVar("T")
 
-_LENT_S = 30
-"""Longer than balancers lend addresses, and shorter than DHCP does."""
-
 
 class Netlink:
     """Requests to the kernel about the network namespace it was opened in.
@@ -38,12 +35,12 @@ class Netlink:
         return await self._thread.run(lambda ipr: requests.interface(ipr, name))
 
     async def interfaces(self) -> dict[str, Interface]:
-        """Return all interfaces by name; their IPv6 link-local addresses are left out."""
+        """Return all interfaces by name, without IPv6 link-local and lent addresses."""
         return await self._thread.run(requests.interfaces)
 
     async def lasting_addresses(self) -> frozenset[IPAddress]:
         """Return the machine's own addresses: those that are not lent for some seconds only."""
-        return await self._thread.run(lambda ipr: requests.lasting_addresses(ipr, _LENT_S))
+        return await self._thread.run(requests.lasting_addresses)
 
     async def route_to(self, address: IPAddress) -> Route:
         """Return how the kernel would send to an address that is not ours."""

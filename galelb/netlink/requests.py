@@ -36,6 +36,8 @@ __all__ = [
 _NTF_USE = 1
 _NTF_EXT_MANAGED = 1
 _IFA_F_NODAD = 2
+_LENT_S = 30
+"""Longer than balancers lend addresses (galelb/netlink/addresses.py), shorter than DHCP does."""
 _IFA_F_DEPRECATED = 0x20
 _UNICAST, _LOCAL = 1, 2
 _DISCARD_PORT = 9
@@ -72,29 +74,27 @@ def explained(
         raise NetlinkError(f"{what}: {reason}" + (f"; {hint}" if hint else "")) from error
 
 
-def lasting_addresses(ipr: IPRoute, least_s: int) -> frozenset[IPAddress]:
-    """Return the addresses of all interfaces that stay for longer than `least_s` seconds."""
+def lasting_addresses(ipr: IPRoute) -> frozenset[IPAddress]:
+    """Return the machine's own addresses: those that are not lent for some seconds only."""
     with explained("list addresses"):
         found = list(ipr.get_addr())
-    return frozenset(
-        ip_address(message.get("local") or message.get("address"))
-        for message in found
-        if message.get("cacheinfo")["ifa_valid"] > least_s
-    )
+    return frozenset(_address(message) for message in found if not _is_lent(message))
 
 
 def interfaces(ipr: IPRoute) -> dict[str, Interface]:
-    """Return all interfaces by name, without IPv6 link-local addresses.
+    """Return all interfaces by name, without IPv6 link-local addresses and those that are lent.
 
-    Addresses that the kernel does not choose by itself, such as those that are lent, come last:
-    many take the first one for the machine's own.
+    A balancer of a group that starts anew finds what it was lent before, which may be another's
+    by now. Addresses that the kernel does not choose by itself come last: many take the first
+    one for the machine's own.
     """
     with explained("list interfaces"):
         links = list(ipr.get_links())
         addresses: dict[int, list[IPAddress]] = {}
         for message in sorted(ipr.get_addr(), key=_is_deprecated):
-            address = ip_address(message.get("local") or message.get("address"))
-            if not (address.version == 6 and address.is_link_local):
+            address = _address(message)
+            link_local = address.version == 6 and address.is_link_local
+            if not link_local and not _is_lent(message):
                 addresses.setdefault(message["index"], []).append(address)
     return {
         link.get("ifname"): Interface(
@@ -207,6 +207,15 @@ def del_address(ipr: IPRoute, ifindex: int, address: IPAddress, prefix: int) -> 
     absent = (errno.EADDRNOTAVAIL, errno.ENODEV)
     with explained(f"remove address {address}/{prefix}", fine=absent):
         ipr.addr("del", index=ifindex, address=str(address), prefixlen=prefix)
+
+
+def _address(message: Any) -> IPAddress:
+    return ip_address(message.get("local") or message.get("address"))
+
+
+def _is_lent(message: Any) -> bool:
+    valid_s: int = message.get("cacheinfo")["ifa_valid"]
+    return valid_s <= _LENT_S
 
 
 def _is_deprecated(message: Any) -> bool:
