@@ -93,7 +93,12 @@ class HookSpecs:
 
     @hookspec(firstresult=True)
     def galelb_merge_record(self, ours: NodeRecord, theirs: NodeRecord) -> NodeRecord | None:
-        """Return the record to keep when a peer's differs from ours, or None."""
+        """Return the record that shall count as a peer's word on a node, or None for `theirs`.
+
+        Called when a peer's word arrives on a node that this balancer knows, too. `theirs` holds
+        what a peer says: address, name, weight, and whether the node is routable or down. Of the
+        answer only `state` counts, as one voice in the group's majority.
+        """
 
     # notify
 

@@ -28,6 +28,11 @@ class GroupDesk:
         """Return all nodes."""
         return self._health.records()
 
+    def record_of(self, text: str) -> NodeRecord | None:
+        """Return the node with the address in a peer's record; None = there is none."""
+        address = self._address(text)
+        return None if address is None else self._health.get(address)
+
     def knows(self, address: IPAddress) -> bool:
         """Whether there is such a node."""
         return self._health.get(address) is not None
@@ -41,14 +46,14 @@ class GroupDesk:
         found = (record.node.address for record in self._health.records())
         return {address for address in found if not self._health.heard(address)}
 
-    def agree(self, verdicts: Mapping[str, bool]) -> None:
-        """Take what the group makes of nodes, by address."""
+    def agree(self, verdicts: Mapping[str, bool], *, adopting: bool) -> None:
+        """Take what the group makes of nodes, by address; `adopting`: see `NodeHealth.agree`."""
         by_address = {
             address: word
             for text, word in verdicts.items()
             if (address := self._address(text)) is not None
         }
-        self._health.agree(by_address, trio.current_time())
+        self._health.agree(by_address, trio.current_time(), adopting=adopting)
         self._desk.settle()
 
     def add_strangers(self, nodes: Iterable[Node]) -> None:

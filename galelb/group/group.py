@@ -84,6 +84,7 @@ class Group:
             write=self._write,
             changed=self._changed,
             told=context.plugins.peer_changed,
+            merge=context.plugins.merge_record,
         )
         context.plugins.watch(self.member, "group")
         self.sharing = FlowSharing(

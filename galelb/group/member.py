@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
+import attrs
 import structlog
 import trio
 
@@ -17,7 +18,7 @@ from galelb.group.identity import Identity, setting_digests
 from galelb.group.peers import KnownPeer
 from galelb.group.quorum import Standing
 from galelb.group.state import GroupState
-from galelb.group.words import About, Decision, NodeWord
+from galelb.group.words import NODE, About, Decision, NodeWord
 from galelb.hooks import hookimpl
 from galelb.model import IPAddress, Node, NodeRecord, NodeState, Peer
 
@@ -27,6 +28,8 @@ log = structlog.get_logger("galelb.group")
 
 _ADOPTED_S = 2.0
 """Times checks_timeout: so long a restarted balancer keeps the group's word of before."""
+_PAUSE_S = 0.02
+"""Between two conclusions: with a thousand nodes one takes 3 ms, and news come in bursts."""
 _FORGET_S = 300.0
 """A node that nobody hears is forgotten after this."""
 
@@ -36,7 +39,8 @@ class GroupMember:
 
     It is told of nodes by the same hooks as plugins are (`Plugins.watch`), and of peers by the
     transport. `write` hands a record to the transport; `changed` is called when addresses may
-    have to move; `told` passes a peer's change on to plugins.
+    have to move; `told` passes a peer's change on to plugins, and `merge` asks them what to make
+    of a peer's word on a node.
     """
 
     def __init__(
@@ -50,12 +54,14 @@ class GroupMember:
         write: Callable[[str, bytes | None], None],
         changed: Callable[[], None],
         told: Callable[[Peer | None, Peer], None],
+        merge: Callable[[NodeRecord, NodeRecord], NodeRecord | None],
     ) -> None:
         self.identity = identity
         self._desk = desk
         self._write = write
         self._changed = changed
         self._told = told
+        self._merge = merge
         self._refused_records: set[str] = set()
         self._differing: dict[str, str] = {}
         self._unheard: dict[IPAddress, float] = {}
@@ -90,8 +96,11 @@ class GroupMember:
         task_status.started()
         while True:
             self._poked = trio.Event()
-            self._conclude()
-            with trio.move_on_at(self.state.next_wake(trio.current_time())):
+            now = trio.current_time()
+            self._conclude(now)
+            wake = self.state.next_wake(now)  # of what comes after that, also during the pause
+            await trio.sleep(_PAUSE_S)
+            with trio.move_on_at(wake):
                 await self._poked.wait()
 
     def poke(self) -> None:
@@ -142,9 +151,10 @@ class GroupMember:
     def _tell(self, key: str, value: bytes | None) -> None:
         try:
             self._write(key, value)
+            self._refused_records.discard(key)
         except LocalProtocolError as error:
             if key not in self._refused_records:
-                self._refused_records = {*self._refused_records, key} if value else set()
+                self._refused_records.add(key)
                 log.error("record_refused", key=key, reason=str(error))  # noqa: TRY400 - for users
 
     # what peers tell
@@ -162,15 +172,36 @@ class GroupMember:
     def record_changed(self, name: str, key: str, value: bytes | None) -> None:
         """Take a peer's record; one that cannot be read is counted and left out."""
         try:
+            if value is not None and key.startswith(NODE):
+                value = self._merged(key.removeprefix(NODE), value)
             node = self.state.record_changed(name, key, value, trio.current_time())
         except RemoteProtocolError as error:
-            known = self.state.peers[name]
-            if known.bad_records == 1:
+            known = self.state.peers.get(name)
+            if known is not None and known.bad_records == 1:
                 log.warning("record_not_taken", peer=name, key=key, reason=str(error))
             return
         if node is not None and (decision := self.state.decisions.get(node)):
             self._apply(node, decision)
         self.poke()
+
+    def _merged(self, node: str, value: bytes) -> bytes:
+        """Return a peer's word on a node, as plugins want it taken."""
+        ours = self._desk.record_of(node)
+        try:
+            word = NodeWord.unpack(value)
+        except RemoteProtocolError:
+            return value
+        if ours is None:
+            return value
+        theirs = NodeRecord(
+            node=Node(address=ours.node.address, name=word.name, weight=word.weight),
+            state=NodeState.ROUTABLE if word.routable else NodeState.DOWN,
+            reason=word.reason,
+        )
+        kept = self._merge(ours, theirs)
+        if kept is None:
+            return value
+        return attrs.evolve(word, routable=kept.state is NodeState.ROUTABLE).pack()
 
     def _apply(self, node: str, decision: Decision) -> None:
         try:
@@ -181,16 +212,22 @@ class GroupMember:
 
     # conclusions
 
-    def _conclude(self) -> None:
-        now = trio.current_time()
+    def _conclude(self, now: float) -> None:
         self._judge_standing()
+        for name in self._differing.keys() - self.state.peers.keys():
+            del self._differing[name]
         for known in self.state.peers.values():
             self._compare(known)
-        adopting = now < self._started + _ADOPTED_S * self._timeout_s
-        if self.state.standing is not Standing.FORMING or not adopting:
-            self._desk.agree(self.state.verdicts(now))
+        self._agree(now)
         self._meet_strangers(now)
         self._changed()
+
+    def _agree(self, now: float) -> None:
+        """Have nodes judged by the group; after a start it needs a while to speak."""
+        adopting = now < self._started + _ADOPTED_S * self._timeout_s
+        alone = not self.state.counted() and self.state.standing is not Standing.CUT_OFF
+        verdicts = {} if adopting and alone else self.state.verdicts(now)
+        self._desk.agree(verdicts, adopting=adopting)
 
     def _meet_strangers(self, now: float) -> None:
         strangers = self.state.strangers()

@@ -132,19 +132,29 @@ class NodeHealth:
 
     # what the group says
 
-    def agree(self, verdicts: Mapping[IPAddress, bool], now: float) -> None:
-        """Take what the group makes of nodes; without a word the own view counts."""
+    def agree(
+        self, verdicts: Mapping[IPAddress, bool], now: float, *, adopting: bool = False
+    ) -> None:
+        """Take what the group makes of nodes; without a word the own view counts.
+
+        `adopting`: the balancer has just started and the group may not have spoken yet, so
+        adopted nodes that have not reported yet keep the group's word from before.
+        """
         for address, machine in list(self._machines.items()):
             word = verdicts.get(address)
+            if word is None and adopting and machine.adopted_until is not None:
+                continue
             if machine.agreed.routable is not word:
                 self._touch(address, now)
                 machine.agreed.routable = word
 
     def add_stranger(self, node: Node, now: float) -> None:
         """Add a node that only peers hear, or take over what they say of it; nothing if full."""
-        machine = self._touch(node.address, now)
-        if machine is not None:
-            machine.node = machine.node if machine.agreed.heard else node
+        known = self._machines.get(node.address)
+        if known is not None:
+            if not known.agreed.heard and known.node != node:
+                self._touch(node.address, now)
+                known.node = node
             return
         with contextlib.suppress(TooManyNodesError):
             machine = self._add(node, now)

@@ -51,7 +51,7 @@ class HookMethods:
         return bool(self._call.decide("galelb_admit_node", _is_bool, report=report))
 
     def merge_record(self, ours: NodeRecord, theirs: NodeRecord) -> NodeRecord | None:
-        """Return the record to keep when a peer's differs, or None for the core's rule."""
+        """Return the record that counts as a peer's word, or None for `theirs`."""
         return self._call.decide(
             "galelb_merge_record",
             lambda answer: isinstance(answer, NodeRecord),
