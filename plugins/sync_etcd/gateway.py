@@ -8,17 +8,21 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
 import trio
 from galelb_plugins.sync_etcd.options import EtcdOptions
+from galelb_plugins.sync_etcd.tls import tls_context
 
+from galelb.config.problems import KeyProblemError
 from galelb.errors import GaleError
 
 __all__ = ["EtcdError", "Gateway"]
 
-REQUEST_S = 2.0
+_REQUEST_S = 2.0
+"""Longest time of a request; half a lease_ttl if that is less, or a dead endpoint ends the lease."""
 MAX_ANSWER = 8 << 20
 """Bytes of an answer, and of one line of a stream."""
 _PASSWORD_BYTES = 4096
@@ -38,8 +42,10 @@ class Gateway:
         self._options = options
         self._at = 0
         self._token = ""
+        self.log_ins = 0
+        self._request_s = min(_REQUEST_S, options.lease_ttl / 2)
         self._http = httpx.AsyncClient(
-            verify=_tls(options), timeout=REQUEST_S, trust_env=False, follow_redirects=False
+            verify=_tls(options), timeout=self._request_s, trust_env=False, follow_redirects=False
         )
 
     @property
@@ -59,9 +65,17 @@ class Gateway:
     async def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the first line of the answer to one request."""
         endpoint = self.endpoint
-        with trio.move_on_after(2 * REQUEST_S):
-            if self._options.username and not self._token:
+        with trio.move_on_after(2 * self._request_s):
+            if not self._token:
                 await self._log_in()
+                return await self._ask(path, body)
+            try:
+                return await self._ask(path, body)
+            except EtcdError:
+                if self._token:
+                    raise
+            # etcd takes the token no more: it is too old, or etcd began anew.
+            await self._log_in()
             return await self._ask(path, body)
         self.turn(endpoint)
         raise EtcdError(f"{endpoint}: no answer")
@@ -71,8 +85,7 @@ class Gateway:
 
         Silence is no failure.
         """
-        if self._options.username and not self._token:
-            await self._log_in()
+        await self._log_in()  # tokens age, and streams are rare
         await self._lines(path, body, take, None)
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,30 +96,28 @@ class Gateway:
             return False
 
         endpoint = self.endpoint
-        await self._lines(path, body, take, REQUEST_S)
+        await self._lines(path, body, take, self._request_s)
         if not answers:
             raise EtcdError(f"{endpoint}: empty answer")
         return answers[0]
 
     async def _log_in(self) -> None:
         file = self._options.password_file
-        assert file is not None
-        try:
-            with file.open("rb") as opened:
-                password = opened.read(_PASSWORD_BYTES).split(b"\n")[0].decode()
-        except (OSError, UnicodeDecodeError):
-            raise EtcdError(f"{file}: cannot be read as a password") from None
+        if file is None:
+            return
+        password = await trio.to_thread.run_sync(_read_password, file)
         body = {"name": self._options.username, "password": password}
         token = (await self._ask("auth/authenticate", body)).get("token")
         if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
             raise EtcdError(f"{self.endpoint}: no token after logging in")
         self._token = token
+        self.log_ins += 1
 
     async def _lines(
         self, path: str, body: Mapping[str, Any], take: Take, silence: float | None
     ) -> None:
         endpoint = self.endpoint
-        limits = httpx.Timeout(REQUEST_S, read=silence)
+        limits = httpx.Timeout(self._request_s, read=silence)
         request = _request(f"{endpoint}/v3/{path}", body, self._token, limits)
         try:
             response = await self._http.send(request, stream=True)
@@ -215,13 +226,17 @@ def _tls(options: EtcdOptions) -> ssl.SSLContext | bool:
     if not any(endpoint.startswith("https:") for endpoint in options.endpoints):
         return False
     try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-        if options.cert_file is not None:
-            # A password would be asked for on the terminal: none is better than waiting.
-            context.load_cert_chain(options.cert_file, options.key_file, password=lambda: "")
-    except (OSError, ssl.SSLError) as error:
-        raise EtcdError(f"sync_etcd: certificates cannot be used: {error}") from None
-    return context
+        return tls_context(options.ca_file, options.cert_file, options.key_file)
+    except KeyProblemError as error:
+        raise EtcdError(f"sync_etcd: {error}") from None
+
+
+def _read_password(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_PASSWORD_BYTES).split(b"\n")[0].decode()
+    except (OSError, UnicodeDecodeError):
+        raise EtcdError(f"{file}: cannot be read as a password") from None
 
 
 def _parse(line: bytes, endpoint: str) -> dict[str, Any]:

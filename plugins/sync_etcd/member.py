@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 from collections.abc import Callable
@@ -22,11 +23,17 @@ from galelb.transport import (
     TransportContext,
 )
 
-__all__ = ["Member"]
+__all__ = ["Member", "NamesakeError"]
 
 _BATCH = 100
 """Operations of one transaction; etcd's own limit is 128."""
 _FORGET_S = 86400.0
+_BEAT_EACH = 3
+"""Renewals of the lease from one beat to the next: one lease_ttl."""
+
+
+class NamesakeError(EtcdError):
+    """Another balancer uses the name of this one."""
 
 
 class Member:
@@ -79,14 +86,27 @@ class Member:
         }
         self._dirty = dict.fromkeys([*self._written, *self.wanted])
 
-    async def stay(self, gateway: Gateway, ttl: int, well: Callable[[], None]) -> None:
-        """Keep the lease, and write what changes. Ends with EtcdError when the lease is gone."""
+    async def stay(
+        self, gateway: Gateway, ttl: int, well: Callable[[], None], seen: Callable[[], int]
+    ) -> None:
+        """Keep the lease, and write what changes. Ends only with EtcdError, ValueError, KeyError.
+
+        `seen` says up to which revision this balancer knows what is in etcd: when that stays
+        behind what it wrote itself, it decides by what is old, and should not count as alive.
+        """
         due = -math.inf
+        beats = 0
+        wrote = 0
         while True:
             now = trio.current_time()
             self._wake = trio.Event()
             if now >= due:
                 await self._renew(gateway)
+                if beats % _BEAT_EACH == 0:
+                    if seen() < wrote:
+                        raise EtcdError(f"{gateway.endpoint}: changes do not arrive any more")
+                    wrote = await self._beat(gateway)
+                beats += 1
                 due = now + ttl / 3
                 well()
             if self._dirty:
@@ -96,17 +116,17 @@ class Member:
                 await self._wake.wait()
 
     async def leave(self, gateway: Gateway) -> None:
-        """Delete all that is this balancer's."""
-        records = self._layout.record(self._name)
-        keys = [self._layout.member(self._name), self._layout.alive(self._name)]
-        deletes: list[dict[str, Any]] = [
-            {"request_delete_range": {"key": encode(key)}} for key in keys
-        ]
-        whole = {"key": encode(records), "range_end": encode(records[:-1] + b"0")}
-        deletes.append({"request_delete_range": whole})
-        await gateway.ask("kv/txn", {"compare": self._still_mine(), "success": deletes})
+        """Delete all that is this balancer's.
+
+        A request that was given up may still reach etcd after the first deletion, and write this
+        balancer anew: without the lease it cannot, so what is left then is deleted for good.
+        """
+        place, alive = self._still_mine()
+        await self._delete(gateway, self._name, [place, alive])
         if self._lease:
-            await gateway.ask("lease/revoke", {"ID": self._lease})
+            with contextlib.suppress(EtcdError):  # it may have ended by itself
+                await gateway.ask("lease/revoke", {"ID": self._lease})
+            await self._delete(gateway, self._name, [place])
 
     async def forget(self, gateway: Gateway, peers: list[Peer]) -> None:
         """Delete what peers left that are dead for a day; whoever is first does it."""
@@ -115,27 +135,50 @@ class Member:
         self._dead_since = {name: self._dead_since.get(name, now) for name in dead}
         for name, since in list(self._dead_since.items()):
             if now >= since + _FORGET_S:
-                await self._delete_dead(gateway, name)
+                alive = {"key": encode(self._layout.alive(name)), "target": "VERSION"}
+                await self._delete(gateway, name, [alive | {"version": "0", "result": "EQUAL"}])
 
     @property
     def _epoch(self) -> bytes:
         return self._place.epoch.encode()
 
-    async def _delete_dead(self, gateway: Gateway, name: str) -> None:
-        alive = {"key": encode(self._layout.alive(name)), "target": "VERSION", "version": "0"}
+    async def _delete(self, gateway: Gateway, name: str, compare: list[dict[str, Any]]) -> None:
         records = self._layout.record(name)
-        whole = {"key": encode(records), "range_end": encode(records[:-1] + b"0")}
-        deletes = [{"key": encode(self._layout.member(name))}, whole]
-        body = {
-            "compare": [alive | {"result": "EQUAL"}],
-            "success": [{"request_delete_range": one} for one in deletes],
-        }
-        await gateway.ask("kv/txn", body)
+        ranges = [
+            {"key": encode(self._layout.member(name))},
+            {"key": encode(self._layout.alive(name))},
+            {"key": encode(records), "range_end": encode(records[:-1] + b"0")},
+        ]
+        deletes = [{"request_delete_range": one} for one in ranges]
+        await gateway.ask("kv/txn", {"compare": compare, "success": deletes})
 
     async def _renew(self, gateway: Gateway) -> None:
         answer = await gateway.ask("lease/keepalive", {"ID": self._lease})
         if int(answer.get("TTL", 0)) <= 0:
             raise EtcdError(f"{gateway.endpoint}: this balancer's lease has ended")
+
+    async def _beat(self, gateway: Gateway) -> int:
+        """Write again that this balancer lives; returns the revision of that."""
+        alive = {"key": encode(self._layout.alive(self._name)), "value": encode(self._epoch)}
+        step = {"request_put": alive | {"lease": self._lease}}
+        return int((await self._write(gateway, [step]))["header"]["revision"])
+
+    async def _write(self, gateway: Gateway, steps: list[dict[str, Any]]) -> dict[str, Any]:
+        """Write if etcd still holds this balancer. Raises NamesakeError if it holds another."""
+        key = encode(self._layout.member(self._name))
+        look = [{"request_range": {"key": key}}]
+        body = {"compare": self._still_mine(), "success": steps, "failure": look}
+        answer = await gateway.ask("kv/txn", body)
+        if answer.get("succeeded") is True:
+            return answer
+        for entry in answer["responses"][0]["response_range"].get("kvs", []):
+            other = Place.parse(read_change(entry).value or b"")
+            if other.epoch != self._place.epoch:
+                raise NamesakeError(
+                    f"the balancer at {other.address}, port {other.port}, has the name of this"
+                    f" one, {self._name!r}: each needs its own"
+                )
+        raise EtcdError(f"{gateway.endpoint}: this balancer's entry is gone")
 
     async def _flush(self, gateway: Gateway) -> None:
         batch = list(self._dirty)[:_BATCH]
@@ -149,10 +192,7 @@ class Member:
             del self._dirty[key]
         if not steps:
             return
-        answer = await gateway.ask("kv/txn", {"compare": self._still_mine(), "success": steps})
-        if answer.get("succeeded") is not True:
-            text = "this balancer's entry is gone, or another one writes under its name"
-            raise EtcdError(f"{gateway.endpoint}: {text}")
+        await self._write(gateway, steps)
         for key, value in values.items():
             if value is None:
                 self._written.pop(key, None)

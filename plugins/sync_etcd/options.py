@@ -72,8 +72,19 @@ class EtcdOptions(forwarder.Options):
             path = getattr(self, key)
             if path is not None and not path.is_file():
                 raise KeyProblemError(f"{path}: is no file", key)
+        self._check_certificates()
         try:
             read_keys(self.group_key_file)
         except KeyFileError as error:
             raise KeyProblemError(str(error), "group_key_file") from None
         return self
+
+    def _check_certificates(self) -> None:
+        if any(endpoint.startswith("https:") for endpoint in self.endpoints):
+            from galelb_plugins.sync_etcd.tls import tls_context
+
+            tls_context(self.ca_file, self.cert_file, self.key_file)
+            return
+        for key in ("ca_file", "cert_file"):
+            if getattr(self, key) is not None:
+                raise KeyProblemError("needs endpoints that begin with https:", key)

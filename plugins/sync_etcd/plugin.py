@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
 from galelb_plugins.sync_etcd.layout import Layout
 from galelb_plugins.sync_etcd.options import EtcdOptions
+from galelb_plugins.sync_etcd.trouble import Trouble
 
 from galelb.errors import GaleError
 from galelb.group.key_file import load_ring
@@ -32,6 +33,8 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
 _LEAVE_S = 1.9
 _FORGET_EACH_S = 600.0
+_FAILURES = (GaleError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""Besides errors of our own, what a stranger that answers like etcd may make of its answers."""
 
 
 class SyncEtcd(SyncTransport):
@@ -51,11 +54,14 @@ class SyncEtcd(SyncTransport):
         self._view = View(layout, context.name, context.peer_changed, context.record_changed)
         self._watcher = Watcher(layout, self._view)
         self._gateway: Gateway | None = None
-        self._retired: list[Gateway] = []
+        self._made_of: Any = None
+        """The options that the gateway was made of."""
         self._ring: KeyRing | None = None
-        self._trouble: dict[str, str] = {}
-        self._failures = 0
-        self._keeping = trio.CancelScope()
+        self._trouble = Trouble(context.name)
+        self._session = trio.CancelScope()
+        self._resting = trio.Event()
+        self._resting.set()
+        self._leaving = False
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Be in etcd until cancelled.
@@ -64,17 +70,13 @@ class SyncEtcd(SyncTransport):
             GaleError: key file or certificates cannot be used.
         """
         self._ring = await trio.to_thread.run_sync(load_ring, self.options.group_key_file)
-        self._gateway = _gateway(self.options)
+        await self._open()
+        task_status.started()
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep)
-                nursery.start_soon(self._again, "watch", self._follow)
-                nursery.start_soon(self._forget)
-                task_status.started()
+            await self._work()
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
-                for gateway in (*self._retired, self._gateway):
-                    await gateway.close()
+            with trio.CancelScope(shield=True):
+                await self._close()
 
     def write(self, key: str, value: bytes | None) -> None:
         """Tell all peers a record. Raises LocalProtocolError when it breaks a limit."""
@@ -82,10 +84,12 @@ class SyncEtcd(SyncTransport):
 
     async def leave(self) -> None:
         """Delete all that is this balancer's; returns when etcd did, or after 2 s."""
-        self._keeping.cancel()
+        self._leaving = True
+        self._session.cancel()
         if self._gateway is None:
             return
         with trio.move_on_after(_LEAVE_S):
+            await self._resting.wait()
             try:
                 await self._member.leave(self._gateway)
             except GaleError as error:
@@ -105,26 +109,25 @@ class SyncEtcd(SyncTransport):
         """
         if options.prefix != self.options.prefix:
             raise GaleError("sync_etcd: another prefix needs a restart")
-        ring, gateway = load_ring(options.group_key_file), _gateway(options)
-        if self._gateway is not None:
-            self._retired.append(self._gateway)
-        self._ring, self._gateway = ring, gateway
+        self._ring = load_ring(options.group_key_file)
         super().reload(options)
-        self._watcher.interrupt()
+        self._session.cancel()
 
     def notes(self) -> list[str]:
         """Return what is wrong between this balancer and etcd."""
-        if not self._trouble:
-            return []
-        texts = "; ".join(sorted(set(self._trouble.values())))
-        return [f"sync_etcd: all stays as it was last agreed, since etcd cannot be used: {texts}"]
+        return self._trouble.notes()
 
     def metrics(self) -> list[Metric]:
         """Return whether etcd can be used, failures, full readings and what was ignored."""
         count = "counter"
         rows = (
-            ("galelb_etcd_up", "Whether etcd can be used now.", not self._trouble, "gauge"),
-            ("galelb_etcd_failures_total", "Failed requests to etcd.", self._failures, count),
+            ("galelb_etcd_up", "Whether etcd can be used now.", not self._trouble.text, "gauge"),
+            (
+                "galelb_etcd_failures_total",
+                "Failed requests to etcd.",
+                self._trouble.failures,
+                count,
+            ),
             (
                 "galelb_etcd_full_reads_total",
                 "Readings of all keys of the group.",
@@ -143,65 +146,80 @@ class SyncEtcd(SyncTransport):
             for name, text, value, kind in rows
         ]
 
-    async def _keep(self) -> None:
-        with self._keeping:
-            await self._again("lease", self._be_there)
-
-    async def _be_there(self, well: Callable[[], None]) -> None:
-        assert self._gateway is not None
-        ttl = math.ceil(self.options.lease_ttl)
-        try:
-            await self._member.register(self._gateway, ttl)
-            await self._member.stay(self._gateway, ttl, well)
-        finally:
-            self._watcher.interrupt()
-
-    async def _follow(self, well: Callable[[], None]) -> None:
-        assert self._gateway is not None
-        await self._watcher.follow(self._gateway, 3 * self.options.lease_ttl + 3, well)
-
-    async def _forget(self) -> None:
-        while True:
-            await trio.sleep(_FORGET_EACH_S)
-            assert self._gateway is not None
-            # If etcd cannot be reached, the other tasks say so.
-            with contextlib.suppress(GaleError):
-                await self._member.forget(self._gateway, self._view.peers())
-
-    async def _again(
-        self, task: str, work: Callable[[Callable[[], None]], Awaitable[None]]
-    ) -> None:
-        """Do something for ever, with longer and longer pauses while it fails."""
+    async def _work(self) -> None:
+        """Have one session with etcd after the other, with longer pauses while they fail."""
         pause = _FIRST_PAUSE_S
-
-        def well() -> None:
-            nonlocal pause
-            pause = _FIRST_PAUSE_S
-            if self._trouble.pop(task, None) is not None and not self._trouble:
-                log.info("etcd can be used again")
-
-        while True:
-            try:
-                await work(well)
-            except GaleError as error:
-                self._failed(task, str(error))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                # What a stranger that answers like etcd may make of its answers.
-                self._failed(task, f"answer not understood ({type(error).__name__})")
-            else:
+        while not self._leaving:
+            self._resting = trio.Event()
+            with trio.CancelScope() as self._session:
+                problem = await self._one_session()
+            self._resting.set()
+            if self._session.cancelled_caught:
                 continue
+            if not self._trouble.text:
+                pause = _FIRST_PAUSE_S
+            self._trouble.failed(problem)
             # No secret, but not all balancers at once.
             await trio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            # After an outage etcd gives each lease its whole time again: be back within that.
+            pause = min(2 * pause, _LONGEST_PAUSE_S, self.options.lease_ttl / 3)
+        await trio.sleep_forever()
 
-    def _failed(self, task: str, text: str) -> None:
-        self._failures += 1
-        if not self._trouble:
-            log.error("etcd cannot be used: all stays as it was last agreed", error=text)
-        self._trouble[task] = text
+    async def _one_session(self) -> Exception:
+        """Read all, be there, follow and write, until one of it fails; returns what failed.
 
+        They stand and fall together: who cannot read what others say should not count as alive.
+        """
+        problems: list[Exception] = []
+        working: set[str] = set()
+        ttl = math.ceil(self.options.lease_ttl)
+        grace_s = 3 * self.options.lease_ttl + 3
 
-def _gateway(options: EtcdOptions) -> Gateway:
-    from galelb_plugins.sync_etcd.gateway import Gateway
+        def well(task: str) -> None:
+            working.add(task)
+            if len(working) == 2:
+                self._trouble.over()
 
-    return Gateway(options)
+        async def part(work: Callable[..., Awaitable[None]], *args: Any) -> None:
+            try:
+                await work(*args)
+            except _FAILURES as error:
+                problems.append(error)
+                nursery.cancel_scope.cancel()
+
+        async def begin() -> None:
+            await self._open()
+            assert self._gateway is not None
+            gateway = self._gateway
+            await self._watcher.read(gateway, grace_s)
+            await self._member.register(gateway, ttl)
+            seen = partial(getattr, self._watcher, "revision")
+            follow, stay = self._watcher.follow, self._member.stay
+            nursery.start_soon(part, follow, gateway, grace_s, partial(well, "watch"))
+            nursery.start_soon(part, stay, gateway, ttl, partial(well, "lease"), seen)
+            nursery.start_soon(part, self._forget, gateway)
+
+        async with trio.open_nursery() as nursery:
+            await part(begin)
+        return problems[0]
+
+    async def _forget(self, gateway: Gateway) -> None:
+        while True:
+            await self._member.forget(gateway, self._view.peers())
+            await trio.sleep(_FORGET_EACH_S)
+
+    async def _open(self) -> None:
+        """Make a gateway of the options, unless there is one. Raises EtcdError."""
+        if self._made_of is self.options:
+            return
+        from galelb_plugins.sync_etcd.gateway import Gateway
+
+        options = self.options
+        gateway = await trio.to_thread.run_sync(Gateway, options)
+        await self._close()
+        self._gateway, self._made_of = gateway, options
+
+    async def _close(self) -> None:
+        if self._gateway is not None:
+            with trio.move_on_after(1):
+                await self._gateway.close()
