@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,8 @@ log = structlog.get_logger("galelb.group")
 
 _HAND_OVER_S = 0.5
 """Between saying that addresses are to be taken over and giving them up."""
+_WITHDRAW_S = 2.0
+_LEAVE_S = 3.0
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +74,8 @@ class Group:
         """Raises GaleError for what cannot work, such as no address for the peers."""
         config = context.config
         self._context = context
+        self._left = False
+        """Whether it said goodbye; records would bring it back to life."""
         self.identity = _identity(context)
         self.transport = self._make_transport()
         self.announcer = self._make_announcer()
@@ -131,11 +135,10 @@ class Group:
         if not alone:
             await trio.sleep(_HAND_OVER_S)
         if self.announcer is not None:
-            with trio.move_on_after(2), blamed(self.announcer.name, "withdraw"):
-                await self.announcer.withdraw()
+            await _farewell(self.announcer.name, self.announcer.withdraw, _WITHDRAW_S)
+        self._left = True
         if self.transport is not None:
-            with trio.move_on_after(3), blamed(self.transport.name, "leave"):
-                await self.transport.leave()
+            await _farewell(self.transport.name, self.transport.leave, _LEAVE_S)
 
     def use(self, config: BalancerConfig) -> None:
         """Go on with another configuration; what cannot be used is logged and left as it was."""
@@ -239,7 +242,7 @@ class Group:
             return self._context.plugins.announcer(name)(config.plugins[name], context)
 
     def _write(self, key: str, value: bytes | None) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self._left:
             self.transport.write(key, value)
 
     def _changed(self) -> None:
@@ -267,6 +270,16 @@ class Group:
             own = config.plugins[announcer.name]
             reloads.append((announcer.name, lambda: announcer.reload(own, config)))
         return reloads
+
+
+async def _farewell(plugin: str, say: Callable[[], Awaitable[None]], at_most_s: float) -> None:
+    """Have a plugin say goodbye; one that cannot must not keep others from it."""
+    with trio.move_on_after(at_most_s):
+        try:
+            with blamed(plugin, say.__name__):
+                await say()
+        except GaleError as error:
+            log.error("no_farewell", plugin=plugin, reason=str(error))  # noqa: TRY400
 
 
 def _identity(context: GroupContext) -> Identity:
