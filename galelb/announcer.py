@@ -49,7 +49,8 @@ class AnnouncerContext:
     directory: Path
     """The instance's folder."""
     interfaces: Callable[[], Mapping[str, Interface]]
-    """The machine's interfaces by name, as they are now; does not block."""
+    """The machine's interfaces by name, as they were at the start, with the addresses that an
+    earlier run held; does not block."""
 
 
 class Announcer(abc.ABC):

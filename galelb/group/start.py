@@ -42,7 +42,7 @@ async def start_group(
         plugins=plugins,
         desk=desk,
         private=private,
-        interfaces=await netlink.interfaces(),
+        interfaces=await netlink.interfaces(lent=True),
         permanent=await netlink.lasting_addresses(),
         directory=config.instance.directory,
         version=importlib.metadata.version("galelb"),

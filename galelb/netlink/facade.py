@@ -34,9 +34,12 @@ class Netlink:
         """Return an interface; the error for a missing one names those that exist."""
         return await self._thread.run(lambda ipr: requests.interface(ipr, name))
 
-    async def interfaces(self) -> dict[str, Interface]:
-        """Return all interfaces by name, without IPv6 link-local and lent addresses."""
-        return await self._thread.run(requests.interfaces)
+    async def interfaces(self, *, lent: bool = False) -> dict[str, Interface]:
+        """Return all interfaces by name, without IPv6 link-local addresses.
+
+        Those that balancers of a group are lent for some seconds are left out, unless `lent`.
+        """
+        return await self._thread.run(lambda ipr: requests.interfaces(ipr, lent=lent))
 
     async def lasting_addresses(self) -> frozenset[IPAddress]:
         """Return the machine's own addresses: those that are not lent for some seconds only."""

@@ -81,8 +81,8 @@ def lasting_addresses(ipr: IPRoute) -> frozenset[IPAddress]:
     return frozenset(_address(message) for message in found if not _is_lent(message))
 
 
-def interfaces(ipr: IPRoute) -> dict[str, Interface]:
-    """Return all interfaces by name, without IPv6 link-local addresses and those that are lent.
+def interfaces(ipr: IPRoute, *, lent: bool = False) -> dict[str, Interface]:
+    """Return all interfaces by name, without IPv6 link-local addresses, and those that are `lent`.
 
     A balancer of a group that starts anew finds what it was lent before, which may be another's
     by now. Addresses that the kernel does not choose by itself come last: many take the first
@@ -94,7 +94,7 @@ def interfaces(ipr: IPRoute) -> dict[str, Interface]:
         for message in sorted(ipr.get_addr(), key=_is_deprecated):
             address = _address(message)
             link_local = address.version == 6 and address.is_link_local
-            if not link_local and not _is_lent(message):
+            if not link_local and (lent or not _is_lent(message)):
                 addresses.setdefault(message["index"], []).append(address)
     return {
         link.get("ifname"): Interface(

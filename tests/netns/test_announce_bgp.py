@@ -49,7 +49,7 @@ async def main():
     print("ready", flush=True)
     sys.stdin.readline()
     async with open_netlink() as netlink:
-        interfaces = await netlink.interfaces()
+        interfaces = await netlink.interfaces(lent=True)
     context = AnnouncerContext(config=config, directory=folder, interfaces=lambda: interfaces)
     announcer = AnnounceBgp(options, context)
     holder = AddressHolder(announcer.announce)
