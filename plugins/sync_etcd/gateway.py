@@ -22,7 +22,7 @@ from galelb.errors import GaleError
 __all__ = ["EtcdError", "Gateway"]
 
 _REQUEST_S = 2.0
-"""Longest time of a request; half a lease_ttl if that is less, or a dead endpoint ends the lease."""
+"""Longest time of a request; half a lease_ttl if that is less: a dead endpoint must not end it."""
 MAX_ANSWER = 8 << 20
 """Bytes of an answer, and of one line of a stream."""
 _PASSWORD_BYTES = 4096
@@ -129,8 +129,7 @@ class Gateway:
             lines.end()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self.turn(endpoint)
-            text = str(error) or type(error).__name__
-            raise EtcdError(f"{endpoint}: {text[:200]}") from None
+            raise EtcdError(f"{endpoint}: {_cause(error)}") from None
         except EtcdError:
             self.turn(endpoint)
             raise
@@ -252,6 +251,17 @@ def _parse(line: bytes, endpoint: str) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise EtcdError(f"{endpoint}: answer is no object")
     return result
+
+
+def _cause(error: BaseException) -> str:
+    """Return what went wrong; httpx and trio often wrap it in errors without words."""
+    name = type(error).__name__
+    inner: BaseException | None = error
+    for _ in range(10):
+        if inner is None or str(inner):
+            break
+        inner = inner.__cause__ or inner.__context__
+    return (str(inner or "") or name)[:200]
 
 
 def _reason(body: bytes, status: int) -> str:

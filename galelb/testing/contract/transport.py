@@ -38,6 +38,8 @@ class Balancer:
         self.peers: dict[str, Peer] = {}
         self.records: dict[str, dict[str, bytes]] = {}
         self.problems: list[str] = []
+        self.told: list[Peer] = []
+        """All that was said of peers, in its order."""
         self.transport: SyncTransport | None = None
         self._writing = False
         self._scope = trio.CancelScope()
@@ -47,6 +49,7 @@ class Balancer:
         """Take in what the transport says of a peer."""
         self._called("peer_changed", peer.name)
         self.peers[peer.name] = peer
+        self.told.append(peer)
 
     def record_changed(self, name: str, key: str, value: bytes | None) -> None:
         """Take in what the transport says of a record."""
