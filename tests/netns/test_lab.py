@@ -28,8 +28,9 @@ pytestmark = pytest.mark.netns
 SERVER = [sys.executable, "-m", "galelb.lab.server", "--name"]
 
 
-def stand_ins(host: Host) -> dict[str, list[str]]:
+def stand_ins(plan: Plan, host: Host) -> dict[str, list[str]]:
     """Balancers run the application too, so that clients have someone to talk to."""
+    del plan
     kinds = {Role.BALANCER: "balancer", Role.NODE: "server"}
     return {kinds[host.role]: [*SERVER, host.name]} if host.role in kinds else {}
 
@@ -155,10 +156,10 @@ def test_a_failure_while_building_leaves_nothing(
 ) -> None:
     spec = new_spec()
 
-    def broken(plan: Plan, host: Host) -> str:
+    def broken(plan: Plan, host: Host) -> dict[Path, str]:
         raise LabError(f"no configuration for {host.name} of {plan.spec.name}")
 
-    monkeypatch.setattr(lab_module, "config_text", broken)
+    monkeypatch.setattr(lab_module, "config_files", broken)
     with pytest.raises(LabError, match="no configuration"):
         build_lab(spec, run_dir)
 
@@ -172,7 +173,7 @@ OWNER = """
     from pathlib import Path
     from galelb.lab import lab
     from galelb.lab.state import new_spec
-    lab.commands = lambda host: {"server": ["sleep", "999"]} if host.config else {}
+    lab.commands = lambda plan, host: {"server": ["sleep", "999"]} if host.config else {}
     state = lab.build_lab(new_spec(nodes=1), Path(RUN_DIR))
     for host in state.plan.hosts:
         lab.start_host(state, host)
