@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
 import attrs
 
-from galelb.model import NodeState
+from galelb.model import IPAddress, NodeState
 
-__all__ = ["Agreed"]
+if TYPE_CHECKING:
+    from galelb.health.machine import NodeMachine
+
+__all__ = ["UNHEARD", "Agreed", "new_words"]
+
+UNHEARD = "it does not report to this balancer"
+"""The reason of nodes that only peers hear."""
 
 
 @attrs.define(kw_only=True)
@@ -24,3 +33,22 @@ class Agreed:
         if self.routable is None or self.routable is (state is NodeState.ROUTABLE):
             return ""
         return f"the group takes it for {'routable' if self.routable else 'down'}"
+
+
+def new_words(
+    machines: Iterable[NodeMachine], verdicts: Mapping[IPAddress, bool], *, adopting: bool
+) -> list[tuple[NodeMachine, bool | None]]:
+    """Return the nodes of which the group says something else now.
+
+    None = it says nothing, and the balancer's own view counts.
+
+    `adopting`: the balancer has just started and the group may not have spoken yet, so adopted
+    nodes that have not reported yet keep the group's word from before.
+    """
+    words = ((machine, verdicts.get(machine.node.address)) for machine in machines)
+    return [
+        (machine, word)
+        for machine, word in words
+        if machine.agreed.routable is not word
+        and not (word is None and adopting and machine.adopted_until is not None)
+    ]

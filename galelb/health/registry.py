@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from galelb.errors import GaleError
+from galelb.health.agreed import UNHEARD, new_words
 from galelb.health.deadlines import Deadlines
 from galelb.health.machine import HealthSettings, NodeMachine
 from galelb.health.room import longest_down
@@ -132,34 +133,22 @@ class NodeHealth:
 
     # what the group says
 
-    def agree(
-        self, verdicts: Mapping[IPAddress, bool], now: float, *, adopting: bool = False
-    ) -> None:
-        """Take what the group makes of nodes; without a word the own view counts.
-
-        `adopting`: the balancer has just started and the group may not have spoken yet, so
-        adopted nodes that have not reported yet keep the group's word from before.
-        """
-        for address, machine in list(self._machines.items()):
-            word = verdicts.get(address)
-            if word is None and adopting and machine.adopted_until is not None:
-                continue
-            if machine.agreed.routable is not word:
-                self._touch(address, now)
-                machine.agreed.routable = word
+    def agree(self, words: Mapping[IPAddress, bool], now: float, *, adopting: bool = False) -> None:
+        """Take what the group makes of nodes; `adopting`: see `new_words`."""
+        for machine, word in new_words(self._machines.values(), words, adopting=adopting):
+            self._touch(machine.node.address, now)
+            machine.agreed.routable = word
 
     def add_stranger(self, node: Node, now: float) -> None:
         """Add a node that only peers hear, or take over what they say of it; nothing if full."""
         known = self._machines.get(node.address)
-        if known is not None:
-            if not known.agreed.heard and known.node != node:
-                self._touch(node.address, now)
-                known.node = node
-            return
-        with contextlib.suppress(TooManyNodesError):
-            machine = self._add(node, now)
-            machine.state, machine.reason = NodeState.DOWN, "it does not report to this balancer"
-            machine.agreed.heard = False
+        if known is None:
+            with contextlib.suppress(TooManyNodesError):
+                machine = self._add(node, now)
+                machine.state, machine.reason, machine.agreed.heard = NodeState.DOWN, UNHEARD, False
+        elif not known.agreed.heard and known.node != node:
+            self._touch(node.address, now)
+            known.node = node
 
     def heard(self, address: IPAddress) -> bool:
         """Whether this balancer has a view of its own of a node."""
