@@ -101,6 +101,15 @@ class SyncTransport(abc.ABC):
     def keys(self) -> KeyRing:
         """The group's keys, for other streams between its balancers; after `run` has started."""
 
+    @property
+    def deaf(self) -> bool:
+        """Whether nothing can be heard of peers now, though they may be well; must not block.
+
+        Nodes go and stay by the last agreed set then. Transports that find peers dead when they
+        hear nothing of them never are.
+        """
+        return False
+
     def reload(self, options: Any) -> None:
         """Go on with other options, such as other keys, after a reload; must not block.
 

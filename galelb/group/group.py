@@ -86,6 +86,7 @@ class Group:
             version=context.version,
             decisions=context.decisions,
             write=self._write,
+            deaf=lambda: self.transport is not None and self.transport.deaf,
             changed=self._changed,
             told=context.plugins.peer_changed,
             merge=context.plugins.merge_record,

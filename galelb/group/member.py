@@ -40,7 +40,7 @@ class GroupMember:
     It is told of nodes by the same hooks as plugins are (`Plugins.watch`), and of peers by the
     transport. `write` hands a record to the transport; `changed` is called when addresses may
     have to move; `told` passes a peer's change on to plugins, and `merge` asks them what to make
-    of a peer's word on a node.
+    of a peer's word on a node; `deaf` tells whether the transport hears nothing of peers.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class GroupMember:
         changed: Callable[[], None],
         told: Callable[[Peer | None, Peer], None],
         merge: Callable[[NodeRecord, NodeRecord], NodeRecord | None],
+        deaf: Callable[[], bool] = lambda: False,
     ) -> None:
         self.identity = identity
         self._desk = desk
@@ -62,6 +63,7 @@ class GroupMember:
         self._changed = changed
         self._told = told
         self._merge = merge
+        self._deaf = deaf
         self._refused_records: set[str] = set()
         self._differing: dict[str, str] = {}
         self._unheard: dict[IPAddress, float] = {}
@@ -226,7 +228,7 @@ class GroupMember:
         """Have nodes judged by the group; after a start it needs a while to speak."""
         adopting = now < self._started + _ADOPTED_S * self._timeout_s
         alone = not self.state.counted() and self.state.standing is not Standing.CUT_OFF
-        verdicts = {} if adopting and alone else self.state.verdicts(now)
+        verdicts = {} if adopting and alone else self.state.verdicts(now, deaf=self._deaf())
         self._desk.agree(verdicts, adopting=adopting)
 
     def _meet_strangers(self, now: float) -> None:

@@ -60,6 +60,7 @@ class Verdicts:
         """Nodes that it has heard itself since shortly before it was cut off."""
         self._failed: dict[str, float] = {}
         """When it saw nodes fail, while cut off."""
+        self._deaf_until = float("-inf")
         self.standing = Standing.FORMING
         self._take_stock()
 
@@ -82,11 +83,31 @@ class Verdicts:
             self._reported = {node for node, routable in self._mine.items() if routable}
         return self.standing
 
+    def listen(self, now: float, *, deaf: bool) -> None:
+        """Note whether nothing can be heard of peers. What they said then grows old unseen, so
+        nodes are judged as when cut off, and for one `timeout_s` more: others come back later.
+        """
+        if not deaf:
+            self._deaf_until = min(self._deaf_until, now + self.timeout_s)
+            return
+        if not self._frozen(now):
+            self._agreed = self.routable(now)
+            self._reported = {node for node, routable in self._mine.items() if routable}
+            missed = (node for node, routable in self._mine.items() if not routable)
+            # One that fell while that was not known yet.
+            self._failed = {node: now for node in missed if self._agreed.get(node)}
+            self._reported.update(self._failed)
+        self._deaf_until = float("inf")
+
+    def _frozen(self, now: float) -> bool:
+        deaf = self.standing is Standing.QUORATE and now < self._deaf_until
+        return deaf or self.standing is Standing.CUT_OFF
+
     def say(self, node: str, routable: bool, now: float) -> None:
         """Note what the balancer itself thinks of a node."""
         before = self._mine.get(node, False)
         self._mine[node] = routable
-        if self.standing is not Standing.CUT_OFF:
+        if not self._frozen(now):
             return
         if routable:
             self._reported.add(node)
@@ -107,7 +128,7 @@ class Verdicts:
 
     def routable(self, now: float) -> dict[str, bool]:
         """Return what holds for every node that anybody has an opinion of."""
-        if self.standing is Standing.CUT_OFF:
+        if self._frozen(now):
             self._judge_failures(now)
             # A node without a word would be as routable as this balancer alone thinks.
             return dict.fromkeys(self._mine, False) | self._agreed

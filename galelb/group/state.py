@@ -245,8 +245,9 @@ class GroupState:
         names = self._settings.keys() | theirs.keys()
         return sorted(n for n in names if self._settings.get(n) != theirs.get(n))
 
-    def verdicts(self, now: float) -> dict[str, bool]:
+    def verdicts(self, now: float, *, deaf: bool = False) -> dict[str, bool]:
         """Return what the group takes each node for; empty where the own view counts."""
+        self._verdicts.listen(now, deaf=deaf)
         self._refresh(now)
         if self.standing is Standing.FORMING:
             return {}

@@ -101,6 +101,11 @@ class SyncEtcd(SyncTransport):
         assert self._ring is not None
         return self._ring
 
+    @property
+    def deaf(self) -> bool:
+        """Whether etcd cannot be used now."""
+        return bool(self._trouble.text)
+
     def reload(self, options: Any) -> None:
         """Use other endpoints, credentials and keys.
 

@@ -222,3 +222,53 @@ def test_a_node_that_is_forgotten_is_gone() -> None:
 
     assert verdicts.due() is None
     assert dict.fromkeys(NODES[1:], True) == verdicts.routable(9.0)
+
+
+def deaf_group() -> Verdicts:
+    """Return one of three that all heard nodes a to d, at 0 s, and is deaf from then on."""
+    verdicts = Verdicts(3, TIMEOUT)
+    verdicts.members(["p", "q"], 0)
+    heard = dict.fromkeys("abcd", True)
+    for node in heard:
+        verdicts.say(node, True, 0)
+    verdicts.hear("p", heard, 0)
+    verdicts.hear("q", heard, 0)
+    verdicts.listen(0, deaf=True)
+    return verdicts
+
+
+def test_who_hears_no_peers_lets_a_node_go_that_failed() -> None:
+    verdicts = deaf_group()
+    verdicts.say("d", False, 1)
+    assert verdicts.routable(1)["d"]
+    assert verdicts.routable(1 + TIMEOUT) == {"a": True, "b": True, "c": True, "d": False}
+    assert verdicts.standing is Standing.QUORATE
+
+
+def test_who_hears_no_peers_takes_no_dead_cable_for_dead_nodes() -> None:
+    verdicts = deaf_group()
+    for node in "abcd":
+        verdicts.say(node, False, 1)
+    assert all(verdicts.routable(1 + TIMEOUT).values())
+
+
+def test_a_node_that_fell_before_deafness_was_known_goes_too() -> None:
+    verdicts = deaf_group()
+    verdicts.listen(0, deaf=False)
+    verdicts.routable(TIMEOUT)
+    verdicts.say("d", False, 2 * TIMEOUT)
+    verdicts.listen(2 * TIMEOUT, deaf=True)
+    assert verdicts.routable(2 * TIMEOUT)["d"]
+    assert not verdicts.routable(3 * TIMEOUT)["d"]
+
+
+def test_what_peers_said_before_deafness_brings_nothing_back_at_once() -> None:
+    verdicts = deaf_group()
+    verdicts.say("d", False, 1)
+    at = 1 + TIMEOUT
+    assert not verdicts.routable(at)["d"]
+    verdicts.hear("p", {"d": True}, at)
+    verdicts.hear("q", {"d": True}, at)
+    verdicts.listen(at, deaf=False)
+    assert not verdicts.routable(at + TIMEOUT / 2)["d"]
+    assert verdicts.routable(at + TIMEOUT)["d"]
