@@ -62,7 +62,8 @@ IO = {"asyncio", "http", "multiprocessing", "os", "select", "selectors", "signal
 IO |= {"socketserver", "ssl", "subprocess", "threading", "time", "urllib"}
 PURE_PARTS = {
     ("galelb.packing", "socket"),  # byte order
-    ("galelb_plugins.sync_etcd.layout", "urllib.parse"),  # quoting
+    ("galelb_plugins.sync_etcd.layout", "urllib.parse.quote"),
+    ("galelb_plugins.sync_etcd.layout", "urllib.parse.unquote"),
 }
 LIBRARIES = {
     "bcc": {"galelb.bpf.compiler"},
