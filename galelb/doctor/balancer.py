@@ -10,12 +10,13 @@ import attrs
 
 from galelb.config import BalancerConfig, digest
 from galelb.doctor.findings import Finding, fail, ok, warn
+from galelb.doctor.group import check_group
 from galelb.doctor.links import LinkFacts, check_links
 from galelb.doctor.machine import MachineFacts, check_machine
 from galelb.forwarder import Forwarder, HostView
 from galelb.model import Interface, IPAddress, Service
 
-__all__ = ["BalancerFacts", "DaemonFacts", "NodeFacts", "check_balancer"]
+__all__ = ["BalancerFacts", "DaemonFacts", "NodeFacts", "check_balancer", "listening"]
 
 _LOOPBACK = "lo"
 _STRICT = 1
@@ -92,6 +93,7 @@ def check_balancer(config: BalancerConfig, facts: BalancerFacts) -> Iterator[Fin
         ipv6=any(service.vip.version == 6 for service in facts.services),
         vlan=any(service.vlan for service in facts.services),
     )
+    yield from check_group(config, facts.interfaces, facts.services)
     yield from _vips(config, facts)
     yield from _forwarders(facts)
     yield from _reverse_path(facts)
@@ -123,6 +125,9 @@ def _vips(config: BalancerConfig, facts: BalancerFacts) -> Iterator[Finding]:
     public = config.public_interface.net_interface_public
     for vip in dict.fromkeys(service.vip for service in facts.services):
         name = f"vip {vip}"
+        moves = config.load_balancer_quorum.transport and config.announce.plugin and config.services
+        if vip in holders and moves and holders[vip] != _LOOPBACK:
+            continue  # said by check_group
         if vip in holders:
             where = "" if holders[vip] == _LOOPBACK else f" of {holders[vip]}"
             yield ok(name, f"is an address{where}; programs on this machine itself cannot use it")
@@ -190,15 +195,27 @@ def _reverse_path(facts: BalancerFacts) -> Iterator[Finding]:
             yield ok(f"rp_filter {link.name}", "lets answers of nodes pass")
 
 
+def listening(config: BalancerConfig) -> dict[str, int]:
+    """Return the ports that a balancer listens on, on its private side, by their keys."""
+    private, quorum = config.private_interface, config.load_balancer_quorum
+    ports = {"node_port": private.node_port, "api_port": private.api_port}
+    if quorum.transport is not None:
+        ports |= {
+            "load_balancer_port": private.load_balancer_port,
+            "sharing_port": quorum.sharing_port,
+        }
+    return ports
+
+
 def _ports(config: BalancerConfig, facts: BalancerFacts) -> Iterator[Finding]:
-    for key in ("node_port", "api_port"):
-        port = getattr(config.private_interface, key)
+    for key, port in listening(config).items():
         name = f"{key} {port}"
         if facts.daemon.status is not None:
             yield ok(name, "used by the balancer that runs")
         elif key in facts.busy:
             text = f"{facts.busy[key]}: `ss -ltnp sport = :{port}` tells who has it; stop that, or"
-            yield fail(name, f"{text} change {key} in [private_interface]")
+            section = "load_balancer_quorum" if key == "sharing_port" else "private_interface"
+            yield fail(name, f"{text} change {key} in [{section}]")
         else:
             yield ok(name, "free")
 

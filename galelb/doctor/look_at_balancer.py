@@ -20,7 +20,7 @@ from galelb.config import BalancerConfig
 from galelb.control.state import load_state
 from galelb.datapath.host import host_view
 from galelb.datapath.interfaces import wanted_interfaces
-from galelb.doctor.balancer import BalancerFacts, DaemonFacts, NodeFacts
+from galelb.doctor.balancer import BalancerFacts, DaemonFacts, NodeFacts, listening
 from galelb.doctor.links import gather_links
 from galelb.doctor.machine import gather_machine
 from galelb.errors import ApiError, ConfigError, GaleError, NetlinkError
@@ -64,7 +64,10 @@ async def look_at_balancer(config: BalancerConfig, plugins: Plugins) -> Balancer
 def _host(config: BalancerConfig, interfaces: Mapping[str, Interface]) -> HostView | None:
     private = interfaces.get(config.private_interface.net_interface_private)
     public = interfaces.get(config.public_interface.net_interface_public)
-    return host_view(private, public, 0) if private and public else None
+    if not private or not public:
+        return None
+    grouped = config.load_balancer_quorum.transport is not None
+    return attrs.evolve(host_view(private, public, 0), grouped=grouped)
 
 
 def _services(config: BalancerConfig, host: HostView | None) -> tuple[tuple[Service, ...], str]:
@@ -112,8 +115,7 @@ def _refused(path: Path) -> bool:
 def _busy(config: BalancerConfig, host: HostView | None) -> dict[str, str]:
     """Try to listen where the balancer will: on the private addresses."""
     found: dict[str, str] = {}
-    for key in ("node_port", "api_port"):
-        port = getattr(config.private_interface, key)
+    for key, port in listening(config).items():
         for address in host.private.addresses if host else ():
             if problem := _listen_problem(address, port):
                 found[key] = problem

@@ -99,7 +99,8 @@ def capacity_notes(options: L4NatOptions, services: Sequence[Service], host: Hos
     """Return facts worth a line at start."""
     if options.mode == "dnat":
         return [f"up to {options.max_flows} flows per address family"]
-    notes = []
+    stuck = _stuck(options, services, host)
+    notes = [stuck] if stuck else []
     for version in sorted({service.vip.version for service in services}):
         sources = family_sources(options, services, host, version)
         counts = [ports_of(address, options, host) for address in sources]
@@ -110,3 +111,17 @@ def capacity_notes(options: L4NatOptions, services: Sequence[Service], host: Hos
             f" {options.max_flows} in all"
         )
     return notes
+
+
+def _stuck(options: L4NatOptions, services: Sequence[Service], host: HostView) -> str:
+    """Return that connections would end with this balancer, though others have copies."""
+    versions = {service.vip.version for service in services} if host.grouped else set()
+    sources = (a for v in sorted(versions) for a in family_sources(options, services, host, v))
+    own = [str(address) for address in sources if _is_kernels(address, host)]
+    if not own:
+        return ""
+    return (
+        f"connections from {', '.join(own)} end with this balancer, since it is an address of the"
+        " machine's own and cannot move: give source_addresses in [plugins.l4_nat] that no machine"
+        " has by itself"
+    )

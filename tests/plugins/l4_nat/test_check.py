@@ -6,6 +6,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
+import attrs
 import pytest
 from galelb_plugins.l4_nat.layout import macros
 from galelb_plugins.l4_nat.options import L4NatOptions
@@ -84,6 +85,19 @@ def test_capacity_is_told_at_start(machine) -> None:
 
     assert "31744 flows per node" in one
     assert "129024 flows per node" in two
+
+
+@pytest.mark.parametrize(
+    ("pool", "stuck"), [((), True), (("10.0.0.1", "10.0.0.201"), True), (("10.0.0.201",), False)]
+)
+def test_in_a_group_it_is_said_which_connections_cannot_move(machine, pool, stuck) -> None:
+    host = attrs.evolve(machine.host("10.0.0.1"), grouped=True)
+    options = {"source_addresses": tuple(map(ip_address, pool))}
+
+    notes = forwarder(**options).notes([machine.service()], host)
+
+    assert stuck is any("connections from 10.0.0.1 end with this balancer" in n for n in notes)
+    assert 1 == len(forwarder(**options).notes([machine.service()], machine.host("10.0.0.1")))
 
 
 @pytest.mark.parametrize(("flows", "buckets"), [(1024, 512), (262144, 131072), (1025, 1024)])
