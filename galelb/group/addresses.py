@@ -130,7 +130,9 @@ class Addresses:
         return self.state.holdings(movable, now, gateways)
 
     def _get_ready(self, now: float) -> None:
-        everyone = len(self.state.counted()) + 1 >= self.state.size
+        # Who has said nothing yet is not followed, so that `complete` knows nothing of it.
+        heard = sum(known.about is not None for known in self.state.counted())
+        everyone = heard + 1 >= self.state.size
         ready = self._joining.ready(
             self.state.standing, now, complete=self.copies.complete, everyone=everyone
         )
