@@ -45,6 +45,9 @@ class Member:
 class Group:
     """`size` members named m00, m01 ...; `delay`: one way, at least and at most, in seconds."""
 
+    seeds = 3
+    """How many members are told to all at their start; None = all."""
+
     def __init__(
         self,
         size,
@@ -92,7 +95,7 @@ class Group:
             name,
             self._addresses[name],
             rng=random.Random(f"{self.seed} {name} {self.now}"),
-            seeds=[self._addresses[one] for one in self.names[:3]],
+            seeds=[self._addresses[one] for one in self.names[: self.seeds]],
             settings=self.settings,
         )
         speed = 1 + self.rng.uniform(-self.drift, self.drift)
@@ -192,6 +195,7 @@ class Group:
     def _after(self, name):
         member = self.members[name]
         for output in member.swim.take():
+            self.note(name, output)
             if isinstance(output, Send | Exchange):
                 self._send(name, self._owners[output.address], output.message)
             elif isinstance(output, MemberChanged):
@@ -204,6 +208,9 @@ class Group:
         if at != member.wake_at:
             member.wake_at = at
             self._at(at, _WAKE, name)
+
+    def note(self, name, output):
+        """See what a member wants done; for groups in which more happens than gossip."""
 
     # The network.
 
