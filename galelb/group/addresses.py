@@ -73,6 +73,7 @@ class Addresses:
     _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
     _stopping: bool = False
     _strange_until: float = float("-inf")
+    _shared_until: float = float("-inf")
     _moved: trio.Event = attrs.Factory(trio.Event)
     _foreign: tuple[SourceAddress, ...] = ()
     _roomy: frozenset[int] = frozenset()
@@ -202,7 +203,10 @@ class Addresses:
 
     def _may_allocate(self) -> bool:
         """Whether this balancer alone gives out ports of its own translation addresses."""
+        now = trio.current_time()
         if any(name < self.state.name for name in self.state.clashes().values()):
+            self._shared_until = now + 2 * LEASE_S  # the other's may run for as long after its end
+        if now < self._shared_until:
             return False
         movable = [one for one in self._sources() if one.movable]
         return not movable or {one.source.address for one in movable} <= self.holdings.own

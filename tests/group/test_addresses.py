@@ -405,3 +405,20 @@ async def test_flows_are_permitted_before_the_address_that_brings_them_is_there(
     await trio.sleep(2 * BEAT_S)
 
     assert LEASE_S == permitted[0]
+
+
+async def test_an_address_of_two_is_used_by_the_second_when_the_firsts_lease_is_over(
+    nursery, autojump_clock
+):
+    stage = await run(nursery, Stage(size=2))
+    stage.meet("a", source=SOURCE)
+    stage.hear_ready("a")
+    await trio.sleep(10.0)
+    assert 0.0 == stage.permitted
+
+    stage.lose("a")
+    await trio.sleep(LEASE_S)
+    assert 0.0 == stage.permitted
+
+    await trio.sleep(2 * LEASE_S)
+    assert LEASE_S == stage.permitted
