@@ -313,6 +313,7 @@ class Balancer:
             lag=self._lag,
             adopted=self._state.adopted,
             membership=self._group,
+            remember=self._saver.save,
         )
         return api_server(self._view, private)
 

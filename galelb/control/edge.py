@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -48,6 +49,7 @@ def running_view(
     lag: LoopLag,
     adopted: bool,
     membership: Membership | None,
+    remember: Callable[[], Awaitable[None]],
 ) -> RunningView:
     """Return what the API sees; logs what forwarders note of their capacity and the like."""
     for note in controller.served.notes():
@@ -65,6 +67,7 @@ def running_view(
         source_notes=sources.notes,
         adopted=adopted,
         membership=membership,
+        remember=remember,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,8 @@ class RunningView:
     source_notes: Callable[[], Sequence[str]] = tuple
     """Returns what the health sources say at present."""
     membership: Membership | None = None
+    remember: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """Saves the state: what an operator was told to be done survives whatever comes."""
     adopted: bool = False
     started_at: float = attrs.Factory(time.time)
     _digest: str = attrs.field(init=False)
@@ -250,13 +252,13 @@ class RunningView:
         """Stop (or resume) new flows to a node. Raises UnknownNodeError."""
         self._require(address)
         self.controller.health.drain(address, on, trio.current_time())
-        return self._decided(address)
+        return await self._decided(address)
 
     async def set_weight(self, address: IPAddress, weight: int | None) -> NodeRecord:
         """Override a node's weight, None = its own. Raises UnknownNodeError."""
         self._require(address)
         self.controller.health.set_weight(address, weight, trio.current_time())
-        return self._decided(address)
+        return await self._decided(address)
 
     async def metrics(self) -> Sequence[Metric]:
         """Return every sample: of the core, of forwarders and of other plugins."""
@@ -278,14 +280,15 @@ class RunningView:
 
     # inside
 
-    def _decided(self, address: IPAddress) -> NodeRecord:
-        """Spread what an operator changed, here and in the group."""
+    async def _decided(self, address: IPAddress) -> NodeRecord:
+        """Spread and save what an operator changed, here and in the group."""
         self.changed()
         record = self._require(address)
         if self.membership is not None:
             self.membership.decide(
                 address, draining=record.operator_draining, weight=record.operator_weight
             )
+        await self.remember()
         return record
 
     def _require(self, address: IPAddress) -> NodeRecord:

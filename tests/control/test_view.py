@@ -368,3 +368,18 @@ async def test_the_group_has_its_say_in_the_status(view: RunningView) -> None:
 
     assert await view.group() is None
     assert ["10.1.0.2", "fd00::2"] == [str(one.peer.address) for one in await view.peers()]
+
+
+async def test_what_an_operator_is_told_to_be_done_is_saved(view: RunningView) -> None:
+    saved = []
+
+    async def save() -> None:
+        await trio.lowlevel.checkpoint()
+        saved.append(view.controller.health.get(A))
+
+    view.remember = save
+    await view.drain(A, on=True)
+    await view.set_weight(A, 5)
+
+    found = [(one.operator_draining, one.operator_weight) for one in saved if one]
+    assert [(True, None), (True, 5)] == found
