@@ -15,7 +15,7 @@ from galelb.lab.clients import background_load
 from galelb.lab.demo_jobs import targets_of
 from galelb.lab.group_ready import tables_of, wait_group
 from galelb.lab.holders import find_holders, vips_of
-from galelb.lab.hosts import Host, Plan, Role
+from galelb.lab.hosts import CLIENTS_PORT, Host, Plan, Role
 from galelb.lab.jobs import Held, Requests
 from galelb.lab.lab import kill_host
 from galelb.lab.ready import wait_unused
@@ -67,7 +67,9 @@ async def test_no_request_fails_on_the_side_of_the_majority_and_tables_heal() ->
             # Nobody can keep connections that were not shared yet.
             await trio.sleep(1)
             homes = await find_holders(plan)
+            began = time.monotonic()
             cut(plan, lonely, silent=True)
+            was_cut = time.monotonic()
             await until_cut_off(lonely)
             given_up = vips_of(await find_holders(plan), lonely)
             nodes_there = await tables_of(lonely)
@@ -83,7 +85,14 @@ async def test_no_request_fails_on_the_side_of_the_majority_and_tables_heal() ->
             await wait_group(state, homes)
             await trio.sleep(2)
 
-    assert Counter() == Counter(f"{one.kind}: {one.error}" for one in results if one.error)
+    # What the lonely one was just carrying, and had told nobody of, is not on the majority's side.
+    lost = [f"{vip}:{CLIENTS_PORT}" for vip in vips_of(homes, lonely)]
+    failures = Counter(
+        f"{one.kind}: {one.error}"
+        for one in results
+        if one.error and not (one.target in lost and began - 1 <= one.start <= was_cut)
+    )
+    assert Counter() == failures
     assert vips_of(homes, lonely), "the one that is cut off must have had something"
     assert frozenset() == given_up
     assert nodes_there == kept, "whoever is cut off takes no dead cable for dead nodes"
