@@ -164,12 +164,17 @@ def _own_vips(spec: LabSpec, hosts: tuple[Host, ...]) -> Iterator[Vip]:
 
 
 def _group_vips(spec: LabSpec) -> Iterator[Vip]:
-    """Yield as many VIPs as there are balancers, so chosen that each balancer has one."""
+    """Yield as many VIPs as there are balancers, so chosen that each balancer has one.
+
+    With dnat it is one, since all of them have one owner. A node sees a client's own port there,
+    and cannot tell two connections from one port to two VIPs apart.
+    """
+    count = 1 if spec.is_dnat else spec.balancers
     names = [f"{_NAMES[Role.BALANCER]}{index + 1}" for index in range(spec.balancers)]
     pools = [
         _pool(spec, ipv4=ipv4, ipv6=not ipv4) for ipv4 in [True] * spec.ipv4 + [False] * spec.ipv6
     ]
-    for number, name in enumerate(names, start=1):
+    for number, name in enumerate(names[:count], start=1):
         for pool in pools:
             own = [one for one in pool if rendezvous(str(one.ip), names) == name]
             chosen = (own or pool)[0]

@@ -79,6 +79,7 @@ def test_balancers_of_a_group_know_each_other_and_the_key() -> None:
 
 def test_in_dnat_the_nodes_gateway_moves_with_the_vips() -> None:
     plan = group(options=(("mode", '"dnat"'),), ipv6=True)
+    assert 2 == len({vip.address for vip in plan.vips})  # one of each family
     made = config(plan, "lb2")
 
     assert ["10.113.0.9", "fd00:113::9"] == made["announce"]["gateways"]
