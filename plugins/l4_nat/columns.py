@@ -52,6 +52,18 @@ class Columns:
         keys = self.rows[at, :-1]
         return keys, (self.rows[at, -1] >> _HALF) == (words >> _HALF)
 
+    def whole(self, at: Indices) -> tuple[Words, Words]:
+        """Return keys and words of entries; words of free ones, or of those just changing, are 0.
+
+        Programs free an entry before another flow takes it, so its word is read on both sides of
+        the key.
+        """
+        before = self.rows[at, -1]
+        keys = self.rows[at, :-1]
+        words = self.rows[at, -1]
+        same = (before >> _HALF == words >> _HALF) & (before >= USED) & (words >= USED)
+        return keys, np.where(same, words, np.uint64(0))
+
     def find(self, keys: Words) -> Indices:
         """Return where the entries of these keys are (rows of words); -1 = nowhere."""
         found = np.full(len(keys), -1, np.int64)
@@ -110,10 +122,14 @@ class WaysBack:
             ports = (forward >> _HALF & np.uint64(0xFFFF)).astype(np.int64)
             offset = ports - places.first_port[ids]
             good = (offset >= 0) & (offset < places.count[ids])
-            rows = self._table.rows[np.where(good, places.base[ids] + offset, 0)]
-            good &= (rows[:, :-1] == keys).all(axis=1) & (rows[:, -1] >= USED)
-            return np.where(good, rows[:, -1], np.uint64(0))
+            at = np.where(good, places.base[ids] + offset, -1)
+            return self._words(at, keys)
         other = keys.copy()
         other[:, -1] = other[:, -1] >> np.uint64(16) << np.uint64(16) | ids.astype(np.uint64)
-        at = self._table.find(other)
-        return np.where(at >= 0, self._table.rows[at, -1], np.uint64(0))
+        return self._words(self._table.find(other), other)
+
+    def _words(self, at: Indices, wanted: Words) -> Words:
+        """Return the words of entries that have the wanted keys; 0 for others, and for -1."""
+        keys, words = self._table.whole(at)
+        good = (at >= 0) & (keys == wanted).all(axis=1)
+        return np.where(good, words, np.uint64(0))

@@ -230,12 +230,23 @@ def test_bird_withdraws_by_itself_when_the_daemon_was_killed(network, daemons):
     assert VIP4 in (network.folders[1] / "galelb.conf").read_text()
 
 
+def hear(router, news):
+    """Wait until a monitor of routes that was just started tells of changes."""
+
+    def told():
+        # It hears of nothing that happened before it listened: change a route until it does.
+        for action in ("add", "del"):
+            router.ip("route", action, "blackhole", "10.99.0.1")
+        return "10.99.0.1" in news.read_text()
+
+    wait_until(told)
+
+
 def test_a_daemon_that_is_back_in_time_was_never_missed(network, daemons, tmp_path):
     news = tmp_path / "news"
     monitor = ("ip", "-n", network.router.name, "monitor", "route")
     with news.open("w") as file, subprocess.Popen(monitor, stdout=file) as process:
-        network.router.ip("route", "add", "blackhole", "10.99.0.1")
-        wait_until(lambda: "10.99.0.1" in news.read_text())
+        hear(network.router, news)
         with daemon(network.balancers[1], network.folders[1], VIP4, VIP6) as back:
             os.kill(daemons[0].pid, signal.SIGKILL)
             tell(back)

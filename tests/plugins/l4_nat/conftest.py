@@ -269,14 +269,24 @@ def own_addresses(number: int) -> tuple[Any, ...]:
 
 @pytest.fixture
 def group(runners: NatRunners) -> Callable[..., list[Balancer]]:
-    """Make balancers with an address each, which have told each other all that is there."""
+    """Make balancers with an address each, which have told each other all that is there.
 
-    def make(mode: str = "full_nat", context: str = "xdp", *, count: int = 2, **more: Any):
+    Tests that give the same options share them, flows and all; a `name` of one's own does not.
+    """
+
+    def make(
+        mode: str = "full_nat",
+        context: str = "xdp",
+        *,
+        count: int = 2,
+        name: str = "lb",
+        **more: Any,
+    ):
         options = {"max_flows": 4096, "max_slices": 64} | more
         made = []
         for number in range(1, count + 1):
             own = {"source_addresses": own_addresses(number)} if mode == "full_nat" else {}
-            runner = runners.make(context, mode=mode, fresh=f"lb{number}", **own, **options)
+            runner = runners.make(context, mode=mode, fresh=f"{name}{number}", **own, **options)
             made.append(Balancer(runner))
         for one in made:
             one.meet(*(other for other in made if other is not one))
