@@ -167,8 +167,7 @@ class GroupState:
             for name, one in self.peers.items()
             if not one.peer.alive or now < one.penalty.until
         }
-        kept = {key.removeprefix(COPY) for key in self._written if key.startswith(COPY)} & gone
-        self._replace(COPY, dict.fromkeys(kept | set(current), b"1"))
+        self._replace(COPY, dict.fromkeys(self._copies() & gone | set(current), b"1"))
 
     # what others say
 
@@ -264,8 +263,7 @@ class GroupState:
 
     def members(self, now: float) -> list[Member]:
         """Return the candidates for addresses, oneself first."""
-        copies = {key.removeprefix(COPY) for key in self._written if key.startswith(COPY)}
-        own = Member(name=self.name, ready=self._about.ready, copies=frozenset(copies))
+        own = Member(name=self.name, ready=self._about.ready, copies=frozenset(self._copies()))
         return [own, *(known.member(now) for known in self.counted())]
 
     def owners(
@@ -290,8 +288,7 @@ class GroupState:
 
         def mine(home: str, words: Mapping[str, SourceWord]) -> Iterator[IPAddress]:
             for address, word in words.items():
-                movable = word.movable and source_holder(address, home, members) == self.name
-                if movable:
+                if word.movable and source_holder(address, home, members) == self.name:
                     yield word.source.address
 
         # A balancer that was killed and came back with another name is no heir of itself.
@@ -299,8 +296,8 @@ class GroupState:
         return Holdings(
             vips=frozenset(
                 vip
-                for vip, owner in self.owners(vips, now, together=bool(gateways)).items()
-                if owner == self.name
+                for vip in vips
+                if vip_owner(TOGETHER if gateways else str(vip), members) == self.name
             ),
             gateways=frozenset(gateways if vip_owner(TOGETHER, members) == self.name else ()),
             own=frozenset(mine(self.name, self._sources)),
@@ -338,6 +335,10 @@ class GroupState:
 
     # inside
 
+    def _copies(self) -> set[str]:
+        """Return whose flows it tells to have a current copy of."""
+        return {key.removeprefix(COPY) for key in self._written if key.startswith(COPY)}
+
     def _take_stock(self, now: float) -> None:
         """Count who lives; who was cut off and is back does not blame the others for it."""
         was = self._verdicts.standing
@@ -355,8 +356,7 @@ class GroupState:
         self._heard_at = {name: at for name, at in self._heard_at.items() if name in alive}
 
     def _configured(self, known: KnownPeer) -> bool:
-        place = known.peer.address, known.peer.port
-        return self._places is None or place in self._places
+        return self._places is None or (known.peer.address, known.peer.port) in self._places
 
     def _meet(self, now: float) -> None:
         """See, when the first peer says anything, whether the group has been running."""
