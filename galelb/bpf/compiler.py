@@ -14,18 +14,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from galelb.bpf import diagnostics, syscalls
+from galelb.bpf.find_bcc import MEND, find_bcc
+from galelb.errors import EnvironmentProblem
 
 __all__ = ["main"]
 
-_DEBIAN = "/usr/lib/python3/dist-packages"
 _ATTACH_TYPE_XDP = 37
 _XDP_HAS_FRAGS = 32
 _PROGRAM_TYPES = {"xdp": syscalls.PROG_TYPE_XDP, "tc": syscalls.PROG_TYPE_SCHED_CLS}
@@ -39,7 +42,6 @@ _EXPLAINING = [*_STRICT, "-DGALE_ENTRIES(n)=n"]
 _PR_SET_SECUREBITS = 28
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 _NOBODY = 65534
-_BCC_MISSING = "BPF programs are compiled by bcc: install python3-bpfcc (not PyPI's bcc)"
 
 
 class Failure(Exception):  # noqa: N818 - it is an answer, not an error of this process
@@ -70,16 +72,22 @@ class Output:
 
 
 def import_bcc() -> Any:
-    """Import the system's bcc, also from a virtual environment that does not see it."""
-    sys.path.insert(0, _DEBIAN)
+    """Import the bcc that is found, and see no other package of its folder by that."""
     try:
-        import bcc
-    except ImportError as error:
-        raise Failure("environment", f"{_BCC_MISSING}; {error}") from None
-    finally:
-        sys.path.remove(_DEBIAN)
-    if not hasattr(bcc, "BPF"):
-        raise Failure("environment", f"{_BCC_MISSING}; {bcc.__file__} is something else")
+        folder = find_bcc().folder
+    except EnvironmentProblem as problem:
+        raise Failure("environment", str(problem)) from None
+    spec = importlib.util.spec_from_file_location("bcc", folder / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    bcc = importlib.util.module_from_spec(spec)
+    sys.modules["bcc"] = bcc  # in place of what else may be called so
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Python from 3.12 dislikes its literals
+            spec.loader.exec_module(bcc)
+    except Exception as error:  # a library that is missing or does not fit, whatever is said
+        message = f"bcc in {folder} cannot be used: {error}; {MEND}"
+        raise Failure("environment", message) from None
     return bcc
 
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import importlib.metadata
-import importlib.util
 import os
 import platform
 import struct
@@ -17,6 +14,7 @@ import attrs
 
 from galelb.bpf import libbpf
 from galelb.bpf.bpffs import is_bpffs
+from galelb.bpf.find_bcc import MEND, Bcc, BccMissing, find_bcc
 from galelb.bpf.helper import Helper
 from galelb.bpf.syscalls import PROG_TYPE_XDP, LoadError, prog_load
 from galelb.doctor.findings import Finding, fail, ok, warn
@@ -24,7 +22,6 @@ from galelb.errors import GaleError
 
 __all__ = ["MachineFacts", "check_machine", "gather_machine"]
 
-_PACKAGE = "apt install python3-bpfcc"
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 _PROGRAM = "int gale_doctor(struct xdp_md *ctx) { return XDP_PASS; }"
 # r0 = 2 (XDP_PASS); exit
@@ -41,8 +38,9 @@ class MachineFacts:
     """Why the kernel refuses the smallest program."""
     jit: str | None = "1"
     """net.core.bpf_jit_enable; None where it cannot be seen, as in a network namespace."""
-    bcc: str | None = ""
-    """Version of the package, empty when unknown; None when it is not installed."""
+    bcc: Bcc | None = None
+    """None when it is not installed; `bcc_missing` then says where it was looked for."""
+    bcc_missing: str = ""
     compile_error: str = ""
     libbpf: str | None = ""
     """Version; None when it is missing."""
@@ -53,13 +51,14 @@ class MachineFacts:
 
 def gather_machine(pins: Path) -> MachineFacts:
     """Look at this machine; `pins` is where programs would be pinned. Blocks, half a second."""
-    bcc = _bcc_version()
+    bcc, bcc_missing = _bcc()
     return MachineFacts(
         kernel=platform.release(),
         missing_capabilities=tuple(_missing_capabilities()),
         load_error=_load_error(),
         jit=_read("/proc/sys/net/core/bpf_jit_enable"),
         bcc=bcc,
+        bcc_missing=bcc_missing,
         compile_error=_compile_error() if bcc is not None else "",
         libbpf=_libbpf_version(),
         bpffs_mounted=is_bpffs(pins),
@@ -91,12 +90,11 @@ def _load_error() -> str:
     return ""
 
 
-def _bcc_version() -> str | None:
-    if importlib.util.find_spec("bcc") is None:
-        return None
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("bcc")
-    return ""
+def _bcc() -> tuple[Bcc | None, str]:
+    try:
+        return find_bcc(), ""
+    except BccMissing as missing:
+        return None, missing.text
 
 
 def _compile_error() -> str:
@@ -150,14 +148,11 @@ def _kernel(facts: MachineFacts) -> Finding:
 
 def _compiler(facts: MachineFacts) -> Finding:
     if facts.bcc is None:
-        text = (
-            "bcc is missing for this Python; a virtual environment sees the system's"
-            " only when made with --system-site-packages"
-        )
-        return fail("compiler", text, _PACKAGE)
+        return fail("compiler", facts.bcc_missing, MEND)
+    which = f"bcc {facts.bcc.version}".rstrip() + f" in {facts.bcc.folder}"
     if facts.compile_error:
-        return fail("compiler", f"bcc cannot compile: {facts.compile_error}", _PACKAGE)
-    return ok("compiler", f"bcc {facts.bcc}".rstrip() + " compiles")
+        return fail("compiler", f"{which} cannot compile: {facts.compile_error}", MEND)
+    return ok("compiler", f"{which} compiles")
 
 
 def _library(facts: MachineFacts) -> Finding:

@@ -175,22 +175,6 @@ def test_old_maps_are_forgotten_only_when_asked(sandbox: Sandbox) -> None:
     assert new.programs["gale_count"].pin.exists()
 
 
-def test_a_virtual_environment_without_system_packages_finds_bcc(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
-    # -S hides every site-packages folder, as such an environment hides Debian's.
-    wrapper = tmp_path / "python"
-    packages = Path(attrs.__file__).parents[1]
-    wrapper.write_text(
-        f'#!/bin/sh\nexport PYTHONPATH="$PYTHONPATH:{packages}"\nexec {sys.executable} -S "$@"\n'
-    )
-    wrapper.chmod(0o700)
-
-    compiled = compile_units([unit(sandbox.pins)], sandbox.pins, python=str(wrapper))
-
-    assert 3 == run(compiled)
-
-
 def test_no_header_package_is_needed(sandbox: Sandbox, tmp_path: Path) -> None:
     folders = [f for f in ("/usr/include", "/usr/src", "/lib/modules") if Path(f).is_dir()]
     hide = "\n".join(f"mount -t tmpfs none {folder}" for folder in folders)

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -144,20 +143,6 @@ def test_a_helper_that_dies_or_hangs_is_an_error_message(sandbox: Sandbox, tmp_p
         compile_units([unit(sandbox.pins)], sandbox.pins, python=str(crash))
     with pytest.raises(CompileError, match="did not finish within"):
         compile_units([unit(sandbox.pins)], sandbox.pins, python=str(sleep), timeout_s=0.1)
-
-
-def test_a_package_that_is_only_called_bcc_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
-    (tmp_path / "bcc.py").write_text("LATTICE = True\n")
-    # It is imported already: what a virtual environment with PyPI's bcc would do.
-    (tmp_path / "sitecustomize.py").write_text("import bcc\n")
-    script = tmp_path / "python"
-    script.write_text(
-        f'#!/bin/sh\nshift\nexport PYTHONPATH={tmp_path}:$PYTHONPATH\nexec {sys.executable} "$@"\n'
-    )
-    script.chmod(0o700)
-
-    with pytest.raises(EnvironmentProblem, match="install python3-bpfcc"):
-        compile_units([unit(sandbox.pins)], sandbox.pins, python=str(script))
 
 
 def test_a_verifier_error_with_frags_is_explained_as_well(sandbox: Sandbox) -> None:

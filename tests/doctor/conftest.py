@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from galelb.bpf.find_bcc import Bcc
 from galelb.config import BalancerConfig
 from galelb.config.node import NodeConfig
 from galelb.doctor.balancer import BalancerFacts
@@ -59,7 +60,7 @@ def bad():
 
 @pytest.fixture
 def machine():
-    return MachineFacts(kernel="6.1.0", bcc="0.26.0", libbpf="1.1")
+    return MachineFacts(kernel="6.1.0", bcc=Bcc(Path("/lib/bcc"), "0.26.0"), libbpf="1.1")
 
 
 @pytest.fixture

@@ -32,12 +32,18 @@ def test_a_good_machine_has_nothing_to_mend(machine, bad):
             "",
         ),
         ({"jit": "0"}, "bpf jit", "warn", "interprets", "sysctl -w net.core.bpf_jit_enable=1"),
-        ({"bcc": None}, "compiler", "fail", "bcc is missing", "apt install python3-bpfcc"),
+        (
+            {"bcc": None, "bcc_missing": "not installed; looked in /lib"},
+            "compiler",
+            "fail",
+            "not installed; looked in /lib",
+            "apt install python3-bpfcc",
+        ),
         (
             {"compile_error": "no libbcc.so.0"},
             "compiler",
             "fail",
-            "bcc cannot compile: no libbcc.so.0",
+            "bcc 0.26.0 in /lib/bcc cannot compile: no libbcc.so.0",
             "apt install python3-bpfcc",
         ),
         ({"libbpf": None}, "libbpf", "fail", "is missing", "apt install libbpf1"),
@@ -58,6 +64,12 @@ def test_what_a_machine_lacks(machine, bad, change, name, level, words, mend):
     assert words in found[name][1]
 
 
+def test_it_says_which_bcc_compiles(machine):
+    (compiler,) = (one for one in check_machine(machine) if one.name == "compiler")
+
+    assert "bcc 0.26.0 in /lib/bcc compiles" == compiler.text
+
+
 def test_a_bpffs_is_mounted_by_the_balancer_itself(machine, bad):
     assert {} == bad(check_machine(attrs.evolve(machine, bpffs_mounted=False)))
 
@@ -70,4 +82,6 @@ def test_this_machine_is_good(bad):
     assert {} == bad(check_machine(attrs.evolve(facts, jit=None)))
     assert facts.kernel == os.uname().release
     assert facts.libbpf.startswith("1.")
+    assert facts.bcc.version
+    assert (facts.bcc.folder / "libbcc.py").is_file()
     assert not facts.bpffs_mounted
