@@ -1,14 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenarios run on whole labs, so all of them need root."""
+"""Scenarios run on whole labs, so all of them need root. Some run what is built and installed."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+def run(*command: str | Path, cwd: Path, code: int = 0, **variables: str) -> str:
+    """Run a command outside the checkout, knowing nothing of it; return all that it printed."""
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    environ = {name: value for name, value in os.environ.items() if name not in hidden}
+    done = subprocess.run(
+        command, cwd=cwd, env=environ | variables, capture_output=True, text=True, check=False
+    )
+
+    assert code == done.returncode, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@attrs.frozen
+class Built:
+    """What `python -m build` makes of a copy of the tracked files; the wheel is the sdist's."""
+
+    source: Path
+    files: frozenset[str]
+    sdist: Path
+    wheel: Path
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("built")
+    files = tracked()
+    for name in files:
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / "source" / name)
+    out = ("--outdir", folder / "dist", folder / "source")
+    run(sys.executable, "-m", "build", *out, cwd=folder)
+    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return Built(folder / "source", frozenset(files), sdist, wheel)
+
+
+def tracked() -> list[str]:
+    """Return what git tracks, and what is new and not ignored, as far as it exists."""
+    # Root may test a checkout of somebody else.
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    command += ["--cached", "--others", "--exclude-standard"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in said.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="session")
+def run_outside():
+    """`run()`, for test modules, which cannot import from here."""
+    return run

@@ -78,6 +78,12 @@ def _check_balancer(path: Path | None, select: tuple[str, ...], *, strict: bool)
 
 
 def _missing(config: BalancerConfig) -> list[str]:
+    from galelb.bpf.find_bcc import BccMissing, find_bcc
     from galelb.config import missing_interfaces
 
-    return [f"this machine has no interface {name}" for name in missing_interfaces(config)]
+    missing = [f"this machine has no interface {name}" for name in missing_interfaces(config)]
+    try:
+        find_bcc()
+    except BccMissing as problem:
+        missing.append(str(problem))
+    return missing

@@ -11,7 +11,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from galelb.bpf.artefacts import Artefacts
 from galelb.bpf.bpffs import ensure_bpffs
+from galelb.bpf.find_bcc import find_bcc
+from galelb.datapath.machine import cache_folder
 from galelb.errors import LabError
 from galelb.group.key_file import create_keys, write_keys
 from galelb.lab.bird import bird_command
@@ -33,6 +36,7 @@ def build_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> LabState:
     Cleans up what dead owners left behind first. On any failure nothing remains. Raises
     LabError or EnvironmentProblem.
     """
+    _check_compiler()
     with locked(run_dir):
         clean_stale(run_dir)
         state = _register(spec, run_dir)
@@ -44,6 +48,12 @@ def build_lab(spec: LabSpec, run_dir: Path = LAB_RUN_DIR) -> LabState:
         take_down(state)
         raise
     return state
+
+
+def _check_compiler() -> None:
+    """Say at once that there is no compiler, not after a minute of waiting for balancers."""
+    if not Artefacts(cache_folder()).any():
+        find_bcc()
 
 
 def start_host(state: LabState, host: Host) -> None:
