@@ -108,10 +108,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(built, place: Path, run_outside: Command) -> Path:
-    """A virtual environment that sees nothing of the system's, with the wheel in it."""
+    """A virtual environment that sees nothing of the system's, with the wheel in it.
+
+    As where there is no network: from a folder that was filled before.
+    """
     run_outside(SYSTEM_PYTHON, "-m", "venv", place / "venv", cwd=place)
     run_outside(place / "venv/bin/python", "-c", PLAIN, cwd=place)
-    run_outside(place / "venv/bin/pip", "install", "--quiet", built.wheel, cwd=place)
+    pip, house = place / "venv/bin/pip", place / "wheelhouse"
+    run_outside(pip, "download", "--quiet", "--dest", house, built.wheel, cwd=place)
+    offline = ("--no-index", "--find-links", house)
+    run_outside(pip, "install", "--quiet", *offline, house / built.wheel.name, cwd=place)
     return place / "venv"
 
 
