@@ -14,6 +14,15 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("galelb", "scenarios of e2e/hosts (docs/reference/e2e.md)")
+    group.addoption("--hosts", choices=("lab", "inventory"), default="lab", help="where they run")
+    group.addoption("--inventory", action="append", default=[], help="an Ansible inventory")
+    group.addoption(
+        "--patience", type=float, default=90.0, help="seconds until all have to be up at first"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:

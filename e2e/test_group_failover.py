@@ -139,20 +139,3 @@ async def test_who_returns_gets_its_vips_back_and_breaks_nothing(
     assert Counter() == failures(results, "request", since)
     assert Counter() == failures(results, "download")
     assert sum(one.kind == "held" for one in results) == CONNECTIONS
-
-
-async def test_balancers_restarted_one_after_the_other_break_nothing() -> None:
-    async with open_lab(new_spec(balancers=3)) as state:
-        plan, client = state.plan, state.plan.host("client1")
-        async with background_load(client, [held(plan), requests(plan)]) as results:
-            homes = await find_holders(plan)
-            for balancer in plan.of(Role.BALANCER):
-                await copied()
-                kill_host(state, balancer)
-                start_host(state, balancer)
-                await wait_group(state, homes)
-                await answered(results, plan, time.monotonic())
-
-    assert Counter() == failures(results, "held")
-    assert Counter() == failures(results, "request")
-    assert sum(one.kind == "held" for one in results) == CONNECTIONS
