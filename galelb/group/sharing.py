@@ -26,10 +26,11 @@ from galelb.group.handshake import CHALLENGE_BYTES, EPOCH_BYTES, Handshake
 from galelb.group.reader import Unreadable
 from galelb.group.share_giving import Giving
 from galelb.group.share_messages import MAX_MESSAGE
-from galelb.group.share_sockets import dial, listen, prepared
+from galelb.group.share_sockets import listen
 from galelb.group.share_taking import Copy
 from galelb.group.streams import SealedStream, meet
 from galelb.model import IPAddress, Metric
+from galelb.sockets import dial, prepared
 
 if TYPE_CHECKING:
     from galelb.group.keys import KeyRing

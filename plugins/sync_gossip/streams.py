@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 from galelb_plugins.sync_gossip.messages import Address, Exchange, Message, Snapshot
-from galelb_plugins.sync_gossip.sockets import connect, prepared
 from galelb_plugins.sync_gossip.trouble import Trouble
 from galelb_plugins.sync_gossip.wire import MAX_SNAPSHOT, Unreadable, decode, encode
 
@@ -21,6 +20,7 @@ from galelb.group.handshake import CHALLENGE_BYTES, Handshake
 from galelb.group.reader import Reader
 from galelb.group.streams import SealedStream, meet
 from galelb.model import IPAddress
+from galelb.sockets import dial, prepared
 
 if TYPE_CHECKING:
     from galelb_plugins.sync_gossip.member import Member
@@ -86,7 +86,7 @@ class Streams:
         try:
             with trio.fail_after(_EXCHANGE_S):
                 with trio.fail_after(_MEET_S):
-                    stream = await connect(self._member.host, exchange.address)
+                    stream = await dial(self._member.host, *exchange.address)
                 async with stream:
                     sealed = await self._meet(stream, connects=True)
                     await self._send(sealed, exchange.message)
@@ -124,7 +124,7 @@ class Streams:
     ) -> None:
         try:
             with trio.fail_after(_EXCHANGE_S):
-                async with prepared(accepted) as stream:
+                async with prepared(trio.SocketStream(accepted)) as stream:
                     sealed = await self._meet(stream, connects=False)
                     await self._answer(sealed, source)
                     await sealed.receive()  # the other side has read it when it ends the stream

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from galelb.errors import GaleError
-from galelb.group.share_sockets import dial, listen, prepared
+from galelb.group.share_sockets import listen
 from galelb.group.sharing import FlowSharing
+from galelb.sockets import dial, prepared
 from galelb.testing.fake_flows import FakeFlows
 from tests.group.sharing_world import RING, names
 
