@@ -2,7 +2,8 @@
 """Writes the parts of the reference that the code knows; a test checks that they are current.
 
 Run `python docs/generate.py` after changing a hook, a configuration key or a reason. It
-replaces what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
+replaces what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`, and writes the
+manual pages.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import manpages
+from command_list import command_reference
 from pydantic import BaseModel
 
 from galelb import abi
@@ -176,6 +179,7 @@ def metrics() -> str:
 
 
 MAKERS: dict[str, Callable[[], str]] = {
+    "commands": command_reference,
     "instance": lambda: table(models.InstanceSection),
     "private_interface": lambda: table(models.PrivateInterfaceSection),
     "public_interface": lambda: table(models.PublicInterfaceSection),
@@ -213,6 +217,8 @@ def main() -> None:
         if text != current(text):
             page.write_text(current(text))
             sys.stdout.write(f"{page}: written\n")
+    for changed in manpages.write():
+        sys.stdout.write(f"{changed}: {'written' if changed.exists() else 'removed'}\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from galelb.cli import cli
 
 from .pages import blocks
 
-_SHELL = {"", "console", "sh", "text"}
+_SHELL = {"", "console", "sh"}
 _LINE = re.compile(r"^\s*(?:\$ |# )?(?:\./dev )?(galelb -{0,2}[a-z].*)$")
 _INLINE = re.compile(r"(?<!`)`(?:\./dev )?(galelb -{0,2}[a-z][^`]*)`(?!`)")
 _VARIABLE = re.compile(r'^(\w+)="([^"]*)"', re.MULTILINE)
