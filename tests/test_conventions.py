@@ -80,7 +80,7 @@ PRIVATE = (
     "galelb.netlink",
     "galelb.resolve",
 )
-SOURCES = ("galelb", "plugins", "bpf", "tests", "e2e", "bench", "examples", "docs")
+SOURCES = ("ansible", "galelb", "plugins", "bpf", "tests", "e2e", "bench", "examples", "docs")
 SUFFIXES = {".py", ".pyi", ".h", ".c", ".proto", ".toml", ".sh", ".yml", ".yaml"}
 APACHE = "SPDX-License-Identifier: Apache-2.0"
 DUAL = "SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause"
