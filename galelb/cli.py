@@ -148,8 +148,14 @@ def _report(error: BaseException) -> int:
     if len(known) < len(causes):
         raise error
     for message in dict.fromkeys(_message(cause) for cause in known):
-        click.echo(message, err=True)
+        click.echo(_for_reader(message), err=True)
     return known[0].exit_code
+
+
+def _for_reader(message: str) -> str:
+    from galelb.journal import goes_to_journal, prioritised
+
+    return prioritised("error", message) if goes_to_journal(sys.stderr) else message
 
 
 def _message(error: GaleError) -> str:

@@ -7,6 +7,7 @@ import logging
 import sys
 from typing import TextIO
 
+from galelb.journal import goes_to_journal, prioritised
 from galelb.lazy import hidden
 
 with hidden("rich"):  # for tracebacks in colour; imported in as much time as all of trio
@@ -26,6 +27,8 @@ def configure_logging(
 ) -> None:
     """Log to `stream` (stderr): coloured on a terminal, else logfmt, or JSON if asked for.
 
+    In systemd's journal each line has its severity, and no time, which the journal notes itself.
+
     Replaces an earlier set-up. Loggers of the standard library (other people's code) come out
     in the same form, from level warning. Raises ValueError for an unknown level.
     """
@@ -35,9 +38,12 @@ def configure_logging(
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering = _rendering(json=json, terminal=stream.isatty())
+    if goes_to_journal(stream):
+        rendering[-1] = _for_journal(rendering[-1])
+    else:
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -56,6 +62,14 @@ def _rendering(*, json: bool, terminal: bool) -> list[Processor]:
         key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
     )
     return [structlog.processors.format_exc_info, _one_line, renderer]
+
+
+def _for_journal(renderer: Processor) -> Processor:
+    def render(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+        level = str(event.get("level", "info"))
+        return prioritised(level, str(renderer(logger, name, event)))
+
+    return render
 
 
 def _one_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> dict[str, object]:

@@ -21,6 +21,7 @@ __all__ = ["XdpState", "attach_xdp", "detach_xdp", "pinned_programs", "program_i
 OUR_PREFIX = "gale"
 """How the names of our programs (C functions) begin; nobody else's program is replaced."""
 
+_PROGRAM_PINS = "prog-*"
 _SKB_MODE = 1 << 1
 _DRV_MODE = 1 << 2
 _IF_NOEXIST = 1 << 0
@@ -64,10 +65,11 @@ class XdpState:
     ours: bool
 
 
-def query_xdp(ifindex: int) -> XdpState | None:
+def query_xdp(ifindex: int, *, pins: Path | None = None) -> XdpState | None:
     """Return what is attached to an interface of the calling thread's network namespace.
 
-    A program whose name we may not read (that takes CAP_SYS_ADMIN) counts as foreign.
+    To open a program by its id takes CAP_SYS_ADMIN; without it those pinned in the folder `pins`
+    are known all the same, and one whose name we may not read counts as foreign.
 
     Raises AttachError when the interface cannot be asked.
     """
@@ -79,17 +81,40 @@ def query_xdp(ifindex: int) -> XdpState | None:
     number = next((i for i in ids if i), 0)
     if not number:
         return None
-    name = _name(number)
+    name = _name(number, pins)
     mode = _ATTACHED_MODES.get(options.attach_mode)
     return XdpState(number, mode, name, name.startswith(OUR_PREFIX))
 
 
-def _name(number: int) -> str:
+def _name(number: int, pins: Path | None) -> str:
     try:
-        with syscalls.program_by_id(number) as fd:
+        with _program(number, pins) as fd:
             return syscalls.program_info(fd).name
     except OSError:
         return ""  # gone meanwhile, or not for us to see
+
+
+@contextlib.contextmanager
+def _program(number: int, pins: Path | None) -> Iterator[int]:
+    """Open a loaded program, by its pin where that is the only way. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = stack.enter_context(syscalls.program_by_id(number))
+        except PermissionError:
+            pin = _pin_of(number, pins)
+            if pin is None:
+                raise
+            fd = syscalls.obj_get(pin)
+            stack.callback(os.close, fd)
+        yield fd
+
+
+def _pin_of(number: int, pins: Path | None) -> Path | None:
+    for pin in pins.glob(_PROGRAM_PINS) if pins is not None else ():
+        with contextlib.suppress(OSError):
+            if program_id(pin) == number:
+                return pin
+    return None
 
 
 def program_id(pin: Path) -> int:
@@ -104,7 +129,7 @@ def program_id(pin: Path) -> int:
 def pinned_programs(folder: Path) -> frozenset[int]:
     """Return the kernel's ids of all programs pinned in a folder; none when there is no folder."""
     found = set()
-    for pin in folder.glob("prog-*"):
+    for pin in folder.glob(_PROGRAM_PINS):
         with contextlib.suppress(OSError):
             found.add(program_id(pin))
     return frozenset(found)
@@ -123,54 +148,59 @@ def attach_xdp(
 
     A program of ours in the same mode is replaced atomically; with `replace_fd` only if it is
     that one. `only` narrows "ours" to these program ids. Ours in the other mode is detached
-    first, since the kernel allows only one.
+    first, since the kernel allows only one. Programs pinned beside `program` are ours too.
     Raises AttachError: `code` is EEXIST for a foreign program, EOPNOTSUPP where the driver has
     no native XDP (fall back to generic then).
     """
-    current = _ours(ifindex, name, mode, only)
+    pins = program.parent if isinstance(program, Path) else None
+    current = _ours(ifindex, name, mode, only, pins)
     with _opened(program, name, mode) as fd:
         if current is None:
             _attach(ifindex, name, mode, fd, _IF_NOEXIST, None)
         elif replace_fd is not None:
             _attach(ifindex, name, mode, fd, _REPLACE, replace_fd)
         else:
-            with _current(current, name, mode) as old:
+            with _current(current, name, mode, pins) as old:
                 _attach(ifindex, name, mode, fd, _REPLACE, old)
 
 
-def detach_xdp(ifindex: int, name: str, *, only: Collection[int] | None = None) -> bool:
+def detach_xdp(
+    ifindex: int, name: str, *, only: Collection[int] | None = None, pins: Path | None = None
+) -> bool:
     """Detach a program of ours and return whether there was one; foreign ones stay.
 
-    `only` narrows "ours" to these program ids. Raises AttachError.
+    `only` narrows "ours" to these program ids; `pins` as for `query_xdp`. Raises AttachError.
     """
-    current = query_xdp(ifindex)
+    current = query_xdp(ifindex, pins=pins)
     if current is None or not current.ours:
         return False
     if only is not None and current.program_id not in only:
         return False
     mode = current.mode or XdpMode.NATIVE
-    with _current(current, name, mode) as old:
+    with _current(current, name, mode, pins) as old:
         _attach(ifindex, name, mode, -1, _REPLACE, old)
     return True
 
 
-def _ours(ifindex: int, name: str, mode: XdpMode, only: Collection[int] | None) -> XdpState | None:
+def _ours(
+    ifindex: int, name: str, mode: XdpMode, only: Collection[int] | None, pins: Path | None
+) -> XdpState | None:
     """Return our program in this mode; detaches ours of the other, refuses somebody else's."""
-    current = query_xdp(ifindex)
+    current = query_xdp(ifindex, pins=pins)
     if current is not None and (
         not current.ours or (only is not None and current.program_id not in only)
     ):
         raise _foreign(name, mode, current)
     if current is not None and current.mode is not mode:
-        detach_xdp(ifindex, name)
+        detach_xdp(ifindex, name, pins=pins)
         return None
     return current
 
 
 @contextlib.contextmanager
-def _current(state: XdpState, name: str, mode: XdpMode) -> Iterator[int]:
+def _current(state: XdpState, name: str, mode: XdpMode, pins: Path | None) -> Iterator[int]:
     try:
-        with syscalls.program_by_id(state.program_id) as fd:
+        with _program(state.program_id, pins) as fd:
             yield fd
     except OSError as error:
         why = f"{error.strerror}: it was replaced meanwhile, try again"

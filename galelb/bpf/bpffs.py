@@ -16,6 +16,7 @@ from galelb.errors import EnvironmentProblem
 
 __all__ = ["ensure_bpffs", "is_bpffs", "remove_bpffs"]
 
+_CAP_SYS_ADMIN = 21
 _BPF_FS_MAGIC = 0xCAFE4A11
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,6 +40,8 @@ def ensure_bpffs(path: Path) -> Path:
     path = path.absolute()
     if is_bpffs(path):
         return path
+    if not _may_mount():
+        raise _problem(path, "this process may not mount it; under systemd a .mount unit does")
     host = _host_process(path)
     seen = path if host is None else Path(f"/proc/{host}/root{path}")
     with _locked(seen, path):
@@ -49,13 +52,27 @@ def ensure_bpffs(path: Path) -> Path:
     return seen if host in (None, 1) else _kept(seen)
 
 
-def remove_bpffs(path: Path) -> None:
-    """Unmount the bpffs that `ensure_bpffs` mounted at `path`; a folder on another one stays."""
+def remove_bpffs(path: Path) -> bool:
+    """Unmount the bpffs that `ensure_bpffs` mounted at `path`; a folder on another one stays.
+
+    Returns whether the folder may be removed now: without the right to mount, the mount is
+    somebody else's and stays, as that of a .mount unit.
+    """
     path = path.absolute()
+    if not _may_mount():
+        return not is_bpffs(path)
     host = _host_process(path)
     seen = path if host is None else Path(f"/proc/{host}/root{path}")
     if is_bpffs(seen) and not is_bpffs(seen.parent):
         _run(path, [*_inside(host), "umount", "--lazy", str(path)])
+    return True
+
+
+def _may_mount() -> bool:
+    """Return whether this process has CAP_SYS_ADMIN."""
+    text = Path("/proc/self/status").read_text()
+    effective = next(line for line in text.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def _inside(host: int | None) -> list[str]:

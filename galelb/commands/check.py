@@ -27,7 +27,10 @@ __all__ = ["check_command"]
 @click.option(
     "--strict", is_flag=True, help="Fail on warnings, such as interfaces this machine lacks."
 )
-def check_command(config: Path | None, select: tuple[str, ...], node: bool, strict: bool) -> None:
+@click.option("--quiet", is_flag=True, help="Print nothing but what is wrong.")
+def check_command(
+    config: Path | None, select: tuple[str, ...], node: bool, strict: bool, quiet: bool
+) -> None:
     """Validate a configuration, and print it with every default and its plugins.
 
     Exits with 2 and all problems, one a line, when something is wrong. What is printed is
@@ -39,23 +42,27 @@ def check_command(config: Path | None, select: tuple[str, ...], node: bool, stri
     if node:
         if select:
             raise click.UsageError("--plugin is for an lb.toml, a node has no plugins to select.")
-        _check_node(config)
+        _check_node(config, quiet=quiet)
     else:
-        _check_balancer(config, select, strict=strict)
+        _check_balancer(config, select, strict=strict, quiet=quiet)
 
 
-def _check_node(path: Path | None) -> None:
+def _check_node(path: Path | None, *, quiet: bool) -> None:
     from galelb.config.node import load_node_config
     from galelb.config.show import show_sections
     from galelb.config.toml_file import find_config
 
     file = find_config("node.toml", path)
     config = load_node_config(file)
+    if quiet:
+        return
     click.echo(f"# {file}: valid\n")
     click.echo(show_sections(config), nl=False)
 
 
-def _check_balancer(path: Path | None, select: tuple[str, ...], *, strict: bool) -> None:
+def _check_balancer(
+    path: Path | None, select: tuple[str, ...], *, strict: bool, quiet: bool
+) -> None:
     from galelb.config import config_warnings, digest, find_config, load_balancer_config
     from galelb.config.show import show_config
     from galelb.errors import ConfigError
@@ -69,6 +76,8 @@ def _check_balancer(path: Path | None, select: tuple[str, ...], *, strict: bool)
         raise ConfigError([f"{file}: {warning}" for warning in warnings])
     for warning in warnings:
         click.echo(f"{file}: warning: {warning}", err=True)
+    if quiet:
+        return
     click.echo(f"# {file}: valid\n# digest of what a group shares: {digest(config)}")
     for info in plugins.infos():
         if info.name in config.plugins:

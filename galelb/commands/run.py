@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import gc
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from galelb.errors import ConfigError, EnvironmentProblem, GaleError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import trio
 
     from galelb.balancer import Balancer
+    from galelb.notify import Notifier
 
 __all__ = ["collect_seldom", "detach_command", "run_command"]
 
@@ -53,6 +56,7 @@ def run_command(
     --detach-on-exit or `galelb detach` removes them.
     """
     _require_root("galelb run")
+    faulthandler.enable()  # a watchdog's SIGABRT then says where the time went
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     _expect_to_compile()
     with _collecting_nothing():
@@ -64,9 +68,11 @@ def run_command(
         from galelb.datapath.claims import claimed
         from galelb.datapath.interfaces import wanted_interfaces
         from galelb.logs import configure_logging
+        from galelb.notify import Notifier
         from galelb.plugins import Plugins
 
         configure_logging(log_level, json=log_json)
+        notifier = Notifier.from_environment()
         plugins = Plugins.discover()
         loaded = load_balancer_config(find_config("lb.toml", config), plugins, select)
     if missing := missing_interfaces(loaded):
@@ -77,7 +83,7 @@ def run_command(
         pin_dir = ensure_bpffs(loaded.instance.directory / "bpf")
         balancer = Balancer(loaded, plugins, pin_dir=pin_dir, detach_on_exit=detach_on_exit)
         collect_seldom()
-        trio.run(_run_until_signal, balancer, select)
+        trio.run(_run_until_signal, balancer, select, notifier)
 
 
 @contextlib.contextmanager
@@ -110,18 +116,44 @@ def _expect_to_compile() -> None:
         get_ready(min(2, len(os.sched_getaffinity(0))))
 
 
-async def _run_until_signal(balancer: Balancer, select: tuple[str, ...]) -> None:
+async def _run_until_signal(
+    balancer: Balancer, select: tuple[str, ...], notifier: Notifier
+) -> None:
     import trio
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(_watch_signals, balancer)
-        await nursery.start(_reload_on_hangup, balancer, select)
-        await balancer.run()
+        await nursery.start(_watch_signals, balancer, notifier)
+        await nursery.start(_reload_on_hangup, balancer, select, notifier)
+        nursery.start_soon(notifier.keep_alive)
+        await balancer.run(task_status=_Ready(balancer, notifier))
         nursery.cancel_scope.cancel()
 
 
+@attrs.frozen
+class _Ready:
+    """Tells the service manager once the balancer forwards; what trio calls a task status."""
+
+    balancer: Balancer
+    notifier: Notifier
+
+    def started(self, value: None = None) -> None:
+        """Pass it on."""
+        del value
+        self.notifier.ready(_status(self.balancer))
+
+
+def _status(balancer: Balancer) -> str:
+    config = balancer.config
+    services = f"{len(config.services)} service{'s' * (len(config.services) != 1)}"
+    return f"instance {config.instance.name} forwards for {services} of {config.path}"
+
+
 async def _reload_on_hangup(
-    balancer: Balancer, select: tuple[str, ...], *, task_status: trio.TaskStatus[None]
+    balancer: Balancer,
+    select: tuple[str, ...],
+    notifier: Notifier,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     """SIGHUP rereads the file; one that cannot be used changes nothing and is logged."""
     import trio
@@ -132,6 +164,8 @@ async def _reload_on_hangup(
         task_status.started()
         async for _ in signals:
             log.info("reloading", path=str(balancer.config.path))
+            notifier.reloading()
+            status = ""
             try:
                 config = await trio.to_thread.run_sync(
                     load_balancer_config, balancer.config.path, balancer.plugins, select
@@ -139,9 +173,13 @@ async def _reload_on_hangup(
                 await balancer.reload(config)
             except GaleError as error:
                 balancer.refuse(str(error))
+                status = f"; the last reload was refused: {error}"
+            notifier.ready(_status(balancer) + status)
 
 
-async def _watch_signals(balancer: Balancer, *, task_status: trio.TaskStatus[None]) -> None:
+async def _watch_signals(
+    balancer: Balancer, notifier: Notifier, *, task_status: trio.TaskStatus[None]
+) -> None:
     """SIGTERM and SIGINT stop; stopping is bounded, so that a second one changes nothing."""
     import trio
 
@@ -150,6 +188,7 @@ async def _watch_signals(balancer: Balancer, *, task_status: trio.TaskStatus[Non
         async for number in signals:
             if not balancer.stop.is_set():
                 log.info("stopping", signal=signal.Signals(number).name)
+                notifier.stopping()
                 balancer.request_stop()
 
 

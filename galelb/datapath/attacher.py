@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -91,6 +92,7 @@ class Attacher:
         self._places: dict[str, _Place] = {}
         self._earlier = earlier
         self._slower_because = _settled(xdp_mode, wanted, earlier)
+        self._pins: Path | None = None
 
     @property
     def needs_tc(self) -> bool:
@@ -149,13 +151,14 @@ class Attacher:
         await self._leave_former()
 
     async def _attach_each(self, entries: Entries) -> None:
+        self._pins = entries.xdp.parent
         for name in self._wanted:
             await self._attach(name, entries)
 
     async def _leave_former(self) -> None:
         """Take off what an earlier run attached where nothing of ours belongs any more."""
         former = tuple(a for a in self._earlier if a.interface not in self._wanted)
-        await detach(self._netlink, former)
+        await detach(self._netlink, former, pins=self._pins)
         self._earlier = tuple(a for a in self._earlier if a not in former)
 
     async def attach(self, name: str, entries: Entries) -> None:
@@ -223,7 +226,8 @@ class Attacher:
             )
         if entries.tc is None:
             raise TcWantedError(interface.name, "tc", why)
-        await self._netlink.call(detach_xdp, interface.ifindex, interface.name)
+        take_off = partial(detach_xdp, interface.ifindex, interface.name, pins=entries.xdp.parent)
+        await self._netlink.call(take_off)
         done = await self._tc(interface, entries.tc, "ingress")
         return XdpMode.TC, why, (attrs.evolve(done, reason=why),)
 
@@ -259,7 +263,7 @@ class Attacher:
 
     async def detach_all(self) -> None:
         """Take everything off and restore offloads; what fails is logged."""
-        await detach(self._netlink, self.attachments())
+        await detach(self._netlink, self.attachments(), pins=self._pins)
         for name in self._places:
             self._plugins.detached(name)
         self._places.clear()
@@ -291,14 +295,19 @@ def _attachment(
     )
 
 
-async def detach(netlink: Netlink, attachments: tuple[Attachment, ...]) -> None:
-    """Undo attachments of this or an earlier run; an interface that is gone needs nothing."""
+async def detach(
+    netlink: Netlink, attachments: tuple[Attachment, ...], *, pins: Path | None = None
+) -> None:
+    """Undo attachments of this or an earlier run; an interface that is gone needs nothing.
+
+    Programs pinned in `pins` are known as ours without the right to ask for their names.
+    """
     present = {one.ifindex: one.name for one in (await netlink.interfaces()).values()}
     for one in attachments:
         if present.get(one.ifindex) != one.interface:
             continue
         try:
-            await _undo(netlink, one)
+            await _undo(netlink, one, pins)
         except GaleError as error:
             log.error("not_detached", interface=one.interface, reason=str(error))  # noqa: TRY400
         else:
@@ -327,11 +336,11 @@ async def found_attachments(
     return tuple(found)
 
 
-async def _undo(netlink: Netlink, one: Attachment) -> None:
+async def _undo(netlink: Netlink, one: Attachment, pins: Path | None) -> None:
     if one.mode == XdpMode.TC:
         direction: _Direction = "egress" if one.egress else "ingress"
         await netlink.remove_tc(one.ifindex, direction, made_clsact=True)
         return
-    await netlink.call(detach_xdp, one.ifindex, one.interface)
+    await netlink.call(partial(detach_xdp, one.ifindex, one.interface, pins=pins))
     if one.offloads:
         await netlink.set_offloads(one.interface, one.offloads)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import attrs
 import structlog
 import trio
 
@@ -19,6 +20,7 @@ from galelb.node.health import LocalHealth
 from galelb.node.host import NodeHost
 from galelb.node.identity import Identity, check_files
 from galelb.node.stop_file import StopFile
+from galelb.notify import Notifier
 
 __all__ = ["NodeAgent", "run_agent"]
 
@@ -155,36 +157,59 @@ async def _wait_drained(client: BalancerClient) -> None:
         await client.answered.wait()
 
 
-async def run_agent(config: NodeConfig) -> None:
+async def run_agent(config: NodeConfig, notifier: Notifier | None = None) -> None:
     """Run an agent and its API until SIGTERM or SIGINT; a second one ends it at once.
 
-    SIGHUP says whether new certificates or a new token can be used. Raises ApiError.
+    The service manager is told by `notifier`. SIGHUP says whether new certificates or a new token
+    can be used. Raises ApiError.
     """
     from galelb.node.api import NodeApi  # it knows the agent, which does not know it
 
+    notifier = notifier or Notifier()
     agent = NodeAgent(config)
     api = NodeApi(agent, config)
     api.listen()
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, agent, nursery.cancel_scope)
+            nursery.start_soon(_stop_on_signal, signals, agent, notifier, nursery.cancel_scope)
             nursery.start_soon(api.run)
-            await agent.run()
+            nursery.start_soon(notifier.keep_alive)
+            await agent.run(task_status=_Ready(agent, notifier))
             nursery.cancel_scope.cancel()
     log.info("node_left")
 
 
+@attrs.frozen
+class _Ready:
+    """Tells the service manager once the agent works; what trio calls a task status."""
+
+    agent: NodeAgent
+    notifier: Notifier
+
+    def started(self, value: None = None) -> None:
+        """Pass it on."""
+        del value
+        self.notifier.ready(_status(self.agent))
+
+
+def _status(agent: NodeAgent) -> str:
+    return f"reports to {', '.join(client.name for client in agent.clients) or 'nobody'}"
+
+
 async def _stop_on_signal(
-    signals: AsyncIterator[int], agent: NodeAgent, scope: trio.CancelScope
+    signals: AsyncIterator[int], agent: NodeAgent, notifier: Notifier, scope: trio.CancelScope
 ) -> None:
     stopping = False
     async for number in signals:
         if number == signal.SIGHUP:
+            notifier.reloading()
             agent.reread()
+            notifier.ready(_status(agent))
         elif stopping:
             scope.cancel()
             return
         else:
             stopping = True
+            notifier.stopping()
             agent.stop()

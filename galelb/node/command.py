@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -47,10 +48,13 @@ def _run(config: Path | None, log_level: str, log_json: bool) -> None:
     from galelb.config.node import load_node_config
     from galelb.logs import configure_logging
     from galelb.node.agent import run_agent
+    from galelb.notify import Notifier
 
+    faulthandler.enable()  # a watchdog's SIGABRT then says where the time went
     configure_logging(log_level, log_json)
+    notifier = Notifier.from_environment()
     settings = load_node_config(find_config("node.toml", config))
-    trio.run(run_agent, settings, strict_exception_groups=True)
+    trio.run(run_agent, settings, notifier, strict_exception_groups=True)
 
 
 def _with_agent(command: Callable[..., Any]) -> Callable[..., Any]:

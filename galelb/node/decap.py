@@ -109,7 +109,8 @@ class Decapsulator:
         return ""
 
     async def _attach(self, netlink: Netlink, interface: Interface, program: DecapProgram) -> None:
-        state = await netlink.call(query_xdp, interface.ifindex)
+        look = partial(query_xdp, interface.ifindex, pins=program.pin.parent)
+        state = await netlink.call(look)
         held = self._held(interface)
         ours = program.ours() | ({held.program_id} if held else set())
         if state is not None and state.program_id == program.id:
@@ -153,8 +154,9 @@ class Decapsulator:
         for one in tuple(held):
             interface = present.get(one.interface)
             if interface is not None and interface.ifindex == one.ifindex:
-                only = pinned_programs(self._folder / "bpf") | {one.program_id}
-                take_off = partial(detach_xdp, one.ifindex, one.interface, only=only)
+                pins = self._folder / "bpf"
+                only = pinned_programs(pins) | {one.program_id}
+                take_off = partial(detach_xdp, one.ifindex, one.interface, only=only, pins=pins)
                 if await netlink.call(take_off):
                     log.info("tunnels_end_no_more", interface=one.interface)
                 if one.offloads:

@@ -85,8 +85,12 @@ class DecapProgram:
         for pin in ensure_bpffs(folder / _PINS).iterdir():
             with contextlib.suppress(PermissionError):  # the kernel's own, in every bpffs
                 pin.unlink()
-        remove_bpffs(folder / _PINS)
-        shutil.rmtree(folder)
+        if remove_bpffs(folder / _PINS):
+            shutil.rmtree(folder)
+            return
+        for file in folder.iterdir():
+            if file.name != _PINS:
+                file.unlink()
 
 
 def decap_unit(pin_dir: Path) -> Unit:
