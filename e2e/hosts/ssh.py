@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from e2e.hosts.inventory import Inventory, Place
-from e2e.hosts.model import Client, Hosts, Machine
+from e2e.hosts.model import Client, CommandError, Hosts, Machine
 
 __all__ = ["LocalClient", "Ssh", "SshClient", "UnitMachine", "inventory_hosts"]
 
@@ -121,8 +121,7 @@ class UnitMachine(Machine):
         return ["galelb", *words]
 
     async def start_daemon(self) -> None:
-        # Scenarios start it more often than its unit may allow within a time.
-        await self.run("systemctl", "reset-failed", self._unit)
+        await self._forgive()
         await self.run("systemctl", "start", "--no-block", self._unit)
 
     async def stop_daemon(self) -> None:
@@ -132,8 +131,14 @@ class UnitMachine(Machine):
         await self.run("systemctl", "restart", self._unit)
 
     async def kill_daemon(self) -> None:
-        await self.run("systemctl", "reset-failed", self._unit)
+        await self._forgive()
         await self.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", self._unit)
+
+    async def _forgive(self) -> None:
+        """Have systemd forget earlier starts: scenarios start a daemon more often than its unit
+        may allow within a time."""
+        with contextlib.suppress(CommandError):  # a unit that systemd has no record of
+            await self.run("systemctl", "reset-failed", self._unit)
 
     async def log(self) -> str:
         lines = ("--no-pager", "--lines", str(_LOG_LINES), "--unit", self._unit)

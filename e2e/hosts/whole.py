@@ -60,17 +60,19 @@ class View:
 async def view_of(balancer: Machine) -> View:
     """Ask a balancer all that there is to ask. Raises CommandError."""
     told: dict[str, Json] = {}
+    errors: list[CommandError] = []
 
     async def ask(what: str) -> None:
-        told[what] = await balancer.ask(what)
+        try:
+            told[what] = await balancer.ask(what)
+        except CommandError as error:
+            errors.append(error)
 
-    try:
-        async with trio.open_nursery() as nursery:
-            for what in ("status", "peers", "nodes", "services"):
-                nursery.start_soon(ask, what)
-    except* CommandError as errors:
-        first = errors.exceptions[0]
-        raise CommandError(str(first)) from None
+    async with trio.open_nursery() as nursery:
+        for what in ("status", "peers", "nodes", "services"):
+            nursery.start_soon(ask, what)
+    if errors:
+        raise errors[0]
     return View(
         status=told["status"],
         peers=told["peers"],
