@@ -17,6 +17,7 @@ from typing import Any
 
 import manpages
 from command_list import command_reference
+from limits_table import limits
 from pydantic import BaseModel
 
 from galelb import abi
@@ -180,6 +181,7 @@ def metrics() -> str:
 
 MAKERS: dict[str, Callable[[], str]] = {
     "commands": command_reference,
+    "limits": limits,
     "instance": lambda: table(models.InstanceSection),
     "private_interface": lambda: table(models.PrivateInterfaceSection),
     "public_interface": lambda: table(models.PublicInterfaceSection),
