@@ -23,6 +23,8 @@ def build(output: Path) -> int:
     folders = ["-c", str(ROOT / "docs"), "-d", str(output / ".doctrees"), str(ROOT), str(output)]
     code = build_main([*options, *folders])
     (output / "index.html").write_text(FORWARD)
+    if not code:
+        sys.stdout.write(f"the site: {output / 'index.html'}\n")
     return code
 
 
