@@ -174,3 +174,38 @@ def test_the_kernel_counts_runs_and_time(sandbox: Sandbox, interface: Interface)
     assert info.run_count >= 100
     assert info.run_time_ns > 0
     assert ("gale_a", syscalls.PROG_TYPE_XDP) == (info.name, info.type)
+
+
+@pytest.fixture
+def few_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without CAP_SYS_ADMIN, which opening a program by its id takes."""
+
+    def refused(number: int) -> Iterator[int]:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(syscalls, "program_by_id", refused)
+
+
+@pytest.mark.usefixtures("few_rights")
+def test_what_is_pinned_beside_is_replaced_and_detached_with_few_rights(
+    interface: Interface,
+) -> None:
+    folder = interface.pins["gale_a"].parent
+    seen = []
+    for name in ("gale_a", "gale_b"):
+        interface.attach(name, XdpMode.NATIVE)
+        seen.append(interface.sandbox.run(lambda: query_xdp(interface.index, pins=folder).name))
+
+    assert ["gale_a", "gale_b"] == seen
+    assert interface.sandbox.run(lambda: detach_xdp(interface.index, "gale0", pins=folder))
+    assert interface.attached is None
+
+
+@pytest.mark.usefixtures("few_rights")
+def test_what_is_pinned_elsewhere_stays_with_few_rights(
+    interface: Interface, tmp_path: Path
+) -> None:
+    interface.attach("gale_a", XdpMode.NATIVE)
+
+    assert not interface.sandbox.run(lambda: detach_xdp(interface.index, "gale0", pins=tmp_path))
+    assert ("", XdpMode.NATIVE) == interface.attached

@@ -117,3 +117,32 @@ def test_a_mount_that_is_refused_is_explained(
 
     with pytest.raises(EnvironmentProblem, match=r"no bpffs at .* \(denied\): run as root"):
         ensure_bpffs(tmp_path / "bpf")
+
+
+LESS = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"]
+
+
+def with_few_rights(code: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python that may not mount."""
+    command = [*LESS, sys.executable, "-c", code, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_who_may_not_mount_uses_what_is_mounted_and_leaves_it(folder: Path) -> None:
+    ensure_bpffs(folder)
+
+    done = with_few_rights(ENSURE, folder)
+
+    assert (0, f"{folder}\n") == (done.returncode, done.stdout)
+    remove = "from galelb.bpf.bpffs import remove_bpffs; from pathlib import Path; import sys\n"
+    remove += "print(remove_bpffs(Path(sys.argv[1])), remove_bpffs(Path(sys.argv[1]).parent))"
+    assert "False True\n" == with_few_rights(remove, folder).stdout
+    assert is_bpffs(folder)
+
+
+def test_who_may_not_mount_is_told_who_can(folder: Path) -> None:
+    done = with_few_rights(ENSURE, folder)
+
+    assert 0 != done.returncode
+    assert "this process may not mount it; under systemd a .mount unit does" in done.stderr
+    assert f"mount -t bpf bpf {folder}" in done.stderr

@@ -3,8 +3,10 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,25 +64,32 @@ class Clients:
     """Load that runs until `end`, which returns what became of each request."""
 
     def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # A pipe that nobody reads would fill up and stop the load.
+        self._said = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._said)
 
     def end(self) -> list[Result]:
         """Let running requests finish and return all results."""
-        said, _ = self._process.communicate(timeout=_PATIENCE_S)
-        return [Result.from_json(line) for line in said.splitlines()]
+        self._process.communicate(timeout=_PATIENCE_S)
+        return self._results()
 
-    def first(self) -> Result:
-        """Wait for the first result."""
-        assert self._process.stdout is not None
-        return Result.from_json(self._process.stdout.readline())
+    def wait(self, count: int) -> None:
+        """Wait for so many more results."""
+        wanted = len(self._results()) + count
+        until(lambda: len(self._results()) >= wanted, f"{count} results of clients")
 
     def kill(self) -> None:
         """End it in any case."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._said.close()
+
+    def _results(self) -> list[Result]:
+        size = os.fstat(self._said.fileno()).st_size
+        lines = os.pread(self._said.fileno(), size, 0).split(b"\n")
+        return [Result.from_json(line) for line in lines[:-1]]
 
 
 @attrs.frozen
