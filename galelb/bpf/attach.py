@@ -233,11 +233,13 @@ def _failed(name: str, mode: XdpMode, code: int, said: list[str]) -> AttachError
 
 def _foreign(name: str, mode: XdpMode, current: XdpState) -> AttachError:
     how = _IP_LINK_NAMES.get(current.mode, "xdp")
+    # With few rights we cannot tell our own from others once their pins are gone.
+    own = "" if current.name else "; if galelb left it and its bpffs was unmounted: galelb detach"
     return AttachError(
         name,
         mode.value,
         f"XDP program {current.name or '(no name)'} (id {current.program_id}) of somebody else"
-        f" is attached; to remove it: ip link set dev {name} {how} off",
+        f" is attached; to remove it: ip link set dev {name} {how} off{own}",
         code=errno.EEXIST,
     )
 

@@ -209,3 +209,11 @@ def test_what_is_pinned_elsewhere_stays_with_few_rights(
 
     assert not interface.sandbox.run(lambda: detach_xdp(interface.index, "gale0", pins=tmp_path))
     assert ("", XdpMode.NATIVE) == interface.attached
+    # A program by its fd tells of no folder of pins.
+    fd = syscalls.obj_get(interface.pins["gale_b"])
+    at = interface.index, "gale0"
+    try:
+        with pytest.raises(AttachError, match="if galelb left it and its bpffs was unmounted"):
+            interface.sandbox.run(lambda: attach_xdp(*at, fd, XdpMode.NATIVE))
+    finally:
+        os.close(fd)
