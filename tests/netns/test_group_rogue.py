@@ -9,6 +9,7 @@ import json
 import random
 import socket
 import sys
+import time
 from collections import Counter, defaultdict
 from functools import partial
 from ipaddress import IPv4Address
@@ -25,8 +26,8 @@ from galelb.lab.balancer_api import nodes, peers
 from galelb.lab.clients import background_load
 from galelb.lab.demo_jobs import targets_of
 from galelb.lab.group_ready import wait_group
-from galelb.lab.holders import find_holders
-from galelb.lab.hosts import PEER_PORT, PRIVATE, SHARING_PORT, Host, Plan, Role
+from galelb.lab.holders import find_holders, vips_of
+from galelb.lab.hosts import CLIENTS_PORT, PEER_PORT, PRIVATE, SHARING_PORT, Host, Plan, Role
 from galelb.lab.http_client import HttpConnection
 from galelb.lab.jobs import Held, Job, Requests
 from galelb.lab.lab import kill_host, start_host
@@ -46,6 +47,8 @@ SILENT = 300
 FILES = 200
 """More than a daemon needs, with all the streams that it lets others have."""
 LOG_BYTES = 20_000
+YOUNG_S = 1.0
+"""More than passes between the making of a flow and its copies on the other balancers."""
 PEER_FACTS = (
     "name",
     "address",
@@ -214,6 +217,7 @@ async def test_who_has_no_key_changes_nothing() -> None:
                 grown = [one.log.stat().st_size for one in balancers]
 
                 # Once more, to one that starts and knows nobody yet.
+                killed = time.monotonic()
                 kill_host(state, again)
                 start_host(state, again)
                 await attack(state, rogue, heard)
@@ -224,7 +228,13 @@ async def test_who_has_no_key_changes_nothing() -> None:
     assert SILENT * len(balancers) == opened
     assert before == after
     assert before == restarted
-    assert Counter() == Counter(f"{one.kind}: {one.error}" for one in results if one.error)
+    # Flows that are made as their address moves are in no copy yet: a few of its requests may end.
+    moved = {f"{vip}:{CLIENTS_PORT}" for vip in vips_of(homes, again)}
+    young = [one for one in results if one.kind == "request" and one.target in moved]
+    young = [one for one in young if one.start > killed - YOUNG_S]
+    others = [one for one in results if one not in young]
+    assert Counter() == Counter(f"{one.kind}: {one.error}" for one in others if one.error)
+    assert sum(bool(one.error) for one in young) <= len(young) / 50
     assert files < FILES
     assert max(new - old for old, new in zip(logs, grown, strict=True)) < LOG_BYTES
     for old, new in zip(counted, refused, strict=True):
