@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
 import attrs
 import trio
 
 from galelb.logs import get_logger
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "Ready"]
 
 log = get_logger("galelb.notify")
 
@@ -80,6 +80,20 @@ class Notifier:
                 sock.sendto("\n".join(lines).encode(), name)
         except OSError as error:
             log.debug("manager_not_told", socket=self.address, reason=error.strerror)
+
+
+@attrs.frozen
+class Ready:
+    """Tells the manager once a component has started; what trio calls a task status."""
+
+    notifier: Notifier
+    status: Callable[[], str]
+    """How it stands then, in one line."""
+
+    def started(self, value: None = None) -> None:
+        """Pass it on."""
+        del value
+        self.notifier.ready(self.status())
 
 
 def _line(text: str) -> str:

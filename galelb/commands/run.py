@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import click
 
 from galelb.errors import ConfigError, EnvironmentProblem, GaleError
@@ -121,25 +120,14 @@ async def _run_until_signal(
 ) -> None:
     import trio
 
+    from galelb.notify import Ready
+
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, balancer, notifier)
         await nursery.start(_reload_on_hangup, balancer, select, notifier)
         nursery.start_soon(notifier.keep_alive)
-        await balancer.run(task_status=_Ready(balancer, notifier))
+        await balancer.run(task_status=Ready(notifier, lambda: _status(balancer)))
         nursery.cancel_scope.cancel()
-
-
-@attrs.frozen
-class _Ready:
-    """Tells the service manager once the balancer forwards; what trio calls a task status."""
-
-    balancer: Balancer
-    notifier: Notifier
-
-    def started(self, value: None = None) -> None:
-        """Pass it on."""
-        del value
-        self.notifier.ready(_status(self.balancer))
 
 
 def _status(balancer: Balancer) -> str:

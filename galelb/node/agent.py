@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import attrs
 import structlog
 import trio
 
@@ -20,7 +19,7 @@ from galelb.node.health import LocalHealth
 from galelb.node.host import NodeHost
 from galelb.node.identity import Identity, check_files
 from galelb.node.stop_file import StopFile
-from galelb.notify import Notifier
+from galelb.notify import Notifier, Ready
 
 __all__ = ["NodeAgent", "run_agent"]
 
@@ -175,22 +174,9 @@ async def run_agent(config: NodeConfig, notifier: Notifier | None = None) -> Non
             nursery.start_soon(_stop_on_signal, signals, agent, notifier, nursery.cancel_scope)
             nursery.start_soon(api.run)
             nursery.start_soon(notifier.keep_alive)
-            await agent.run(task_status=_Ready(agent, notifier))
+            await agent.run(task_status=Ready(notifier, lambda: _status(agent)))
             nursery.cancel_scope.cancel()
     log.info("node_left")
-
-
-@attrs.frozen
-class _Ready:
-    """Tells the service manager once the agent works; what trio calls a task status."""
-
-    agent: NodeAgent
-    notifier: Notifier
-
-    def started(self, value: None = None) -> None:
-        """Pass it on."""
-        del value
-        self.notifier.ready(_status(self.agent))
 
 
 def _status(agent: NodeAgent) -> str:

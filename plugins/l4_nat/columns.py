@@ -58,11 +58,9 @@ class Columns:
         Programs free an entry before another flow takes it, so its word is read on both sides of
         the key.
         """
-        before = self.rows[at, -1]
-        keys = self.rows[at, :-1]
         words = self.rows[at, -1]
-        same = (before >> _HALF == words >> _HALF) & (before >= USED) & (words >= USED)
-        return keys, np.where(same, words, np.uint64(0))
+        keys, same = self.keys(at, words)
+        return keys, np.where(same & (words >= USED), words, np.uint64(0))
 
     def find(self, keys: Words) -> Indices:
         """Return where the entries of these keys are (rows of words); -1 = nowhere."""
