@@ -57,8 +57,9 @@ class FlowShare(Protocol):
     def permit(self, seconds: float | None, *, whole: bool) -> None:
         """Permit new flows for so long from now, None = for ever; 0 = none; no blocking.
 
-        Flows that exist go on whatever this says. `whole` is whether the copy of the peers'
-        flows is complete: while it is not, packets of unknown flows make none.
+        Flows that exist go on whatever this says. `whole` is whether all flows of the peers are
+        here: while they are not, packets of unknown flows make none, and answers of nodes for
+        unknown flows are dropped, which the kernel would reset.
         """
 
     def changes(self) -> list[bytes]:

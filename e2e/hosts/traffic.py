@@ -26,8 +26,9 @@ KEPT = 50
 """Connections that are kept open and used again and again."""
 
 _KEPT_EVERY_S = 0.5
-_TIMEOUT_S = 10.0
-"""As patient as people: a SYN that is lost is sent again after 1, 3 and 7 seconds."""
+_TIMEOUT_S = 30.0
+"""TCP's patience: what is lost is sent again after 0.2, 0.6, 1.4, 3, 6.2 and 12.6 seconds, a SYN
+after 1, 3, 7 and 15."""
 _FIRST_TIMEOUT_S = 60.0
 _PROGRAM = Path(__file__).with_name("load.py")
 

@@ -15,12 +15,13 @@ from galelb.config import BalancerConfig
 from galelb.errors import GaleError
 from galelb.flowshare import FlowShare, SourceAddress
 from galelb.group.joining import Joining
+from galelb.group.knowledge import REROUTED_S, SETTLED_S, Copies, Knowledge
 from galelb.group.quorum import Standing
 from galelb.group.state import GroupState, Holdings
 from galelb.group.words import SourceWord
 from galelb.model import IPAddress
 
-__all__ = ["Addresses", "Copies", "Holder"]
+__all__ = ["Addresses", "Holder"]
 
 log = structlog.get_logger("galelb.addresses")
 
@@ -28,8 +29,6 @@ HEARTBEAT_S = 1.0
 LEASE_S = 3.0
 """Without a heartbeat for this long programs make no new flows: the addresses may have an heir."""
 _LOOPBACK = "lo"
-_STRANGE_S = 1.5
-"""So long after a VIP was taken a flow that nobody knows may be one that its last owner made."""
 
 
 class Holder(Protocol):
@@ -37,17 +36,6 @@ class Holder(Protocol):
 
     def hold(self, wanted: Collection[Held]) -> None:
         """Hold exactly these."""
-
-
-class Copies(Protocol):
-    """How current our copies of the peers' flows are."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all flows of all live peers are here."""
-
-    def current(self) -> Collection[str]:
-        """Return the live peers whose flows are here but for the last moments."""
 
 
 @attrs.define(kw_only=True)
@@ -71,12 +59,17 @@ class Addresses:
     holdings: Holdings = attrs.Factory(Holdings)
     _held: frozenset[Held] = frozenset()
     _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
+    _knowledge: Knowledge = attrs.field(init=False)
+    _ready: frozenset[str] = frozenset()
+    """Who may have addresses, as far as is known here."""
     _stopping: bool = False
-    _strange_until: float = float("-inf")
     _shared_until: float = float("-inf")
     _moved: trio.Event = attrs.Factory(trio.Event)
     _foreign: tuple[SourceAddress, ...] = ()
     _roomy: frozenset[int] = frozenset()
+
+    def __attrs_post_init__(self) -> None:
+        self._knowledge = Knowledge(self.copies)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew the permission for new flows each second, and get ready when it is time."""
@@ -98,7 +91,8 @@ class Addresses:
         self._make_room()
         before, self.holdings = self.holdings, self._holdings(now)
         if self.holdings.vips - before.vips:
-            self._strange_until = now + _STRANGE_S
+            self._knowledge.moved(now, SETTLED_S)
+        self._see_other_ways(now)
         if before != self.holdings:
             self._moved.set()
             if not self.lone:
@@ -129,6 +123,13 @@ class Addresses:
         movable = self.served().keys() - self.permanent
         gateways = frozenset(self.config.announce.gateways) - self.permanent
         return self.state.holdings(movable, now, gateways)
+
+    def _see_other_ways(self, now: float) -> None:
+        """Note when routers may send flows to other balancers than before."""
+        before = self._ready
+        self._ready = frozenset(one.name for one in self.state.members(now) if one.ready)
+        if self.announcer is not None and self.announcer.every_balancer and self._ready != before:
+            self._knowledge.moved(now, REROUTED_S)
 
     def _get_ready(self, now: float) -> None:
         # Who has said nothing yet is not followed, so that `complete` knows nothing of it.
@@ -193,13 +194,17 @@ class Addresses:
     def _permit(self) -> None:
         """Renew or end the permission for new flows."""
         seconds = LEASE_S if self._may_allocate() else 0.0
-        # What is younger than the last look at changes comes in a moment, and clients send again.
-        whole = self.copies.complete and trio.current_time() >= self._strange_until
+        whole = self._knowledge.whole(self._dead())
         for name, share in self.shares().items():
             try:
                 share.permit(seconds, whole=whole)
             except GaleError as error:
                 log.error("flows_not_permitted", forwarder=name, reason=str(error))  # noqa: TRY400
+
+    def _dead(self) -> list[str]:
+        """Return the peers that ended without a farewell."""
+        peers = self.state.peers.items()
+        return [name for name, one in peers if not one.peer.alive and not one.peer.left]
 
     def _may_allocate(self) -> bool:
         """Whether this balancer alone gives out ports of its own translation addresses."""

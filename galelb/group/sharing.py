@@ -45,6 +45,8 @@ _PURPOSE = b"flows"
 _MEET_S = 2.0
 """What strangers get to prove themselves, connecting included."""
 _RETRY_S, _LONGEST_RETRY_S = 0.2, 5.0
+_AWAITED_S = 30.0
+"""How long the next run of a peer is waited for when its daemon ended and its machine did not."""
 _PEERS, _STRANGERS, _PER_SOURCE = 64, 16, 4
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
@@ -82,6 +84,8 @@ class FlowSharing:
         self._followed: dict[str, _Followed] = {}
         self._former: Counter[str] = Counter()
         """What became of flows of peers that are gone: counters do not go back."""
+        self._closed: dict[str, float] = {}
+        """When a peer's kernel said last that nobody listens there."""
         self._nursery: trio.Nursery | None = None
         self._refused: Counter[str] = Counter()
         self._doors = Doors(
@@ -127,6 +131,22 @@ class FlowSharing:
         now = trio.current_time()
         settled = [one.copy.settled(now) for one in self._followed.values()]
         return not self._shares() or all(settled)
+
+    @property
+    def as_of(self) -> float:
+        """Return the moment since which the oldest copy knows nothing; who gives none is not
+        waited for.
+        """
+        now = trio.current_time()
+        copies = [one.copy for one in self._followed.values() if not one.copy.given_up]
+        return min([now, *(now - copy.behind(now) for copy in copies)])
+
+    def awaited(self, peer: str) -> bool:
+        """Whether a peer's daemon ended a moment ago and its kernel did not.
+
+        Its programs go on making flows that nobody else hears of before its next run.
+        """
+        return trio.current_time() < self._closed.get(peer, float("-inf")) + _AWAITED_S
 
     def current(self) -> Collection[str]:
         """Return the live peers whose flows are here but for the last moments."""
@@ -190,11 +210,19 @@ class FlowSharing:
                 sealed = await self._meet(stream, connects=True)
                 if sealed.peer != one.name:
                     raise Unreadable("another_peer")
+                self._closed.pop(one.name, None)
                 await one.copy.take(sealed)
+        except* ConnectionRefusedError:
+            self._note_closed(one.name)
         except* _BROKEN:
             pass
         except* RemoteProtocolError as errors:
             self._refuse(errors, one.place[0])
+
+    def _note_closed(self, peer: str) -> None:
+        now = trio.current_time()
+        self._closed = {name: at for name, at in self._closed.items() if now < at + _AWAITED_S}
+        self._closed[peer] = now
 
     # serving
 

@@ -8,6 +8,7 @@ struct l4_nat_client {
 	__be16 port;
 	u64 *at;		/* the word of the node's direction */
 	u64 word;
+	u32 unknown;		/* no flow, but the port is one that flows are translated to */
 };
 
 #ifdef L4_NAT_DNAT
@@ -35,7 +36,8 @@ static __always_inline int l4_nat_client_read(u32 family, struct l4_nat_slice_in
 	if (!c->at)
 		return 0;
 	c->word = L4_NAT_READ(*c->at);
-	if (c->word < L4_NAT_USED)
+	c->unknown = c->word < L4_NAT_USED;
+	if (c->unknown)
 		return 0;
 	c->port = htons(L4_NAT_READ(*(c->at - 1)) >> 16);
 #ifdef GALE_IPV6

@@ -104,15 +104,15 @@ NO_SLICE: dict[str, Any] = {
 
 FOR_EVER = (1 << 64) - 1
 """Until when new flows are permitted, where nothing limits that."""
-_NO_ADOPT = 1
+_PARTIAL = 1
 
 
-def lease_to_leaf(until: int, *, adopt: bool) -> dict[str, int]:
+def lease_to_leaf(until: int, *, whole: bool) -> dict[str, int]:
     """Return a `struct l4_nat_lease`: until when flows may be made, in monotonic nanoseconds.
 
-    `adopt`: whether a TCP packet that is no SYN may make one.
+    `whole`: whether all flows of peers are known, so that a TCP packet that is no SYN may make one.
     """
-    return {"until": until, "flags": 0 if adopt else _NO_ADOPT}
+    return {"until": until, "flags": 0 if whole else _PARTIAL}
 
 
 def pool_to_leaf(pool4: Sequence[int], pool6: Sequence[int]) -> dict[str, Any]:

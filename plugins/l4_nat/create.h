@@ -83,7 +83,7 @@ static __always_inline int l4_nat_forbidden(struct gale_packet *p)
 		return GALE_REASON_INTERNAL;
 	if (p->protocol == GALE_IP_TCP &&
 	    (p->tcp_flags & GALE_TCP_RST ||
-	     (!(p->tcp_flags & GALE_TCP_SYN) && lease->flags & L4_NAT_LEASE_NO_ADOPT)))
+	     (!(p->tcp_flags & GALE_TCP_SYN) && lease->flags & L4_NAT_LEASE_PARTIAL)))
 		return GALE_REASON_NO_FLOW;
 	/* the clock costs as much as all the rest: a lone balancer has no need of it */
 	if (lease->until != L4_NAT_FOR_EVER && bpf_ktime_get_ns() >= lease->until)

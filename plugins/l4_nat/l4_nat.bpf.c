@@ -153,6 +153,19 @@ static __always_inline void l4_nat_answered(struct gale_packet *p, struct l4_nat
 		l4_nat_swap(c->at, c->word, word);
 }
 
+/*
+ * An answer that no flow is known for. Its flow may be one that a peer has made and not told of yet:
+ * the kernel, which has the address, must not reset it. The node sends the answer again.
+ */
+static __always_inline int l4_nat_stray(struct l4_nat_client *c, struct gale_way *way)
+{
+	struct l4_nat_lease *lease = c->unknown ? l4_nat_lease_get() : NULL;
+
+	if (!lease || !(lease->flags & L4_NAT_LEASE_PARTIAL))
+		return GALE_NOT_MINE;
+	return gale_refuse(way, GALE_REASON_NO_FLOW);
+}
+
 /* An answer: to its client. Only with `slow` the FIB is asked. */
 static __always_inline int l4_nat_answer(GALE_CTX *ctx, struct gale_packet *p, struct gale_way *way,
 					 int slow)
@@ -161,9 +174,10 @@ static __always_inline int l4_nat_answer(GALE_CTX *ctx, struct gale_packet *p, s
 	struct l4_nat_client c = {};	/* wholly: words that IPv4 does not use are copied too */
 	u32 hop;
 
-	if (p->tags > 1 ||
-	    !l4_nat_client_find(p->family, p->saddr, p->daddr, p->sport, p->dport, p->protocol, &c))
+	if (p->tags > 1)
 		return GALE_NOT_MINE;
+	if (!l4_nat_client_find(p->family, p->saddr, p->daddr, p->sport, p->dport, p->protocol, &c))
+		return l4_nat_stray(&c, way);
 	way->service = l4_nat_first(c.word);
 	if (!gale_front_get(way->service, &front))
 		return GALE_NOT_MINE;

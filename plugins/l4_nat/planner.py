@@ -98,7 +98,7 @@ class Planner:
             **_slice_content([pair for one in plans for pair in one.slices.items()]),
             "l4_nat_settings": [(0, _settings(sizes, sources))],
             # What an earlier run was permitted is no business of a balancer without a group.
-            "l4_nat_lease": [] if self.leased else [(0, lease_to_leaf(FOR_EVER, adopt=True))],
+            "l4_nat_lease": [] if self.leased else [(0, lease_to_leaf(FOR_EVER, whole=True))],
         }
 
     def _sources(

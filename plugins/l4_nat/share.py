@@ -94,7 +94,7 @@ class NatShare:
         if seconds is not None:
             until = time.monotonic_ns() + int(seconds * _NANOSECONDS) if seconds > 0 else 0
         self._planner.leased = True
-        self._datapath.maps["l4_nat_lease"].set(0, lease_to_leaf(until, adopt=whole))
+        self._datapath.maps["l4_nat_lease"].set(0, lease_to_leaf(until, whole=whole))
 
     def changes(self) -> list[bytes]:
         """Return batches of what is new; after too long a pause, of everything."""

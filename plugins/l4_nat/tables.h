@@ -33,7 +33,7 @@
 #define L4_NAT_SOURCES		256
 #define L4_NAT_POOL		64	/* source addresses in use per family */
 #define L4_NAT_FOR_EVER		(~0ULL)
-#define L4_NAT_LEASE_NO_ADOPT	1	/* the copy from peers is incomplete: no flow without SYN */
+#define L4_NAT_LEASE_PARTIAL	1	/* an unknown flow may be a peer's: not begun without SYN, not reset */
 #define L4_NAT_NO_PORT(port)	0
 
 #ifndef L4_NAT_RESERVED_PORT

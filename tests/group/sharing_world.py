@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from ipaddress import ip_address
 from types import SimpleNamespace
 
@@ -40,7 +41,9 @@ class World:
     async def dial(self, own, address, port):
         await trio.lowlevel.checkpoint()
         listener = self.listeners.get((address, port))
-        if listener is None or {own, address} & self.cut:
+        if {own, address} & self.cut:
+            raise OSError(errno.EHOSTUNREACH, "no route")
+        if listener is None:
             raise ConnectionRefusedError
         ours, theirs = memory_stream_pair()
         caller, called = Wire(self, ours, own, address), Wire(self, theirs, address, own)

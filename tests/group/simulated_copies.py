@@ -43,6 +43,13 @@ class Copies:
     def complete(self):
         return all(self._settled(copy) for copy in self._followed.values())
 
+    as_of = float("inf")
+    """What flows that nobody knows are taken for is not simulated."""
+
+    def awaited(self, peer):
+        """Return False, as above."""
+        return False
+
     def current(self):
         return [name for name, copy in self._followed.items() if self._is_current(copy)]
 

@@ -15,6 +15,7 @@ from galelb.config import BalancerConfig
 from galelb.errors import GaleError
 from galelb.flowshare import SourceAddress
 from galelb.group.addresses import HEARTBEAT_S, LEASE_S, Addresses
+from galelb.group.knowledge import REROUTED_S
 from galelb.group.state import GroupState
 from galelb.group.words import About, SourceWord
 from galelb.model import Peer
@@ -44,6 +45,15 @@ class Holder:
 class Copies:
     complete: bool = True
     names: frozenset[str] = frozenset()
+    behind: float = 0.0
+    ended: frozenset[str] = frozenset()
+
+    @property
+    def as_of(self):
+        return trio.current_time() - self.behind
+
+    def awaited(self, peer):
+        return peer in self.ended
 
     def current(self):
         return self.names
@@ -382,6 +392,60 @@ async def test_flows_that_nobody_knows_are_none_for_a_while_after_a_vip_was_take
     stage.lose("a")
     await trio.sleep(0.1)
     assert (LEASE_S, False) == stage.share.permits[-1]
+
+    await trio.sleep(2 * BEAT_S)
+
+    assert (LEASE_S, True) == stage.share.permits[-1]
+
+
+async def test_what_the_last_owner_made_is_waited_for_as_long_as_copies_are_behind(
+    nursery, autojump_clock
+):
+    stage = await run(nursery, Stage(size=3))
+    for name in ("a", "c"):
+        stage.meet(name)
+        stage.hear_ready(name)
+    await trio.sleep(10.0)
+    stage.copies.behind = 3.0
+    stage.lose("a")
+    await trio.sleep(3.0)
+    assert (LEASE_S, False) == stage.share.permits[-1]
+
+    await trio.sleep(1.5 + BEAT_S)
+
+    assert (LEASE_S, True) == stage.share.permits[-1]
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_the_flows_of_a_daemon_that_died_alone_are_waited_for(nursery, autojump_clock, left):
+    stage = await run(nursery, Stage(size=2))
+    stage.meet("a")
+    stage.hear_ready("a")
+    await trio.sleep(10.0)
+    stage.copies.ended = frozenset({"a"})
+    stage.lose("a", left=left)
+    await trio.sleep(10.0)
+    assert (LEASE_S, left) == stage.share.permits[-1]
+
+    stage.meet("a")
+    await trio.sleep(10.0)
+
+    assert (LEASE_S, True) == stage.share.permits[-1]
+
+
+@pytest.mark.parametrize("announcer", [Announcer, Everywhere])
+async def test_with_ecmp_flows_move_long_after_a_balancer_came(nursery, autojump_clock, announcer):
+    """VIPs of two others are theirs before and after: a single owner would see nothing move."""
+    stage = await run(nursery, Stage(announcer=announcer(), permanent=(OWN_VIP, VIP, OTHER_VIP)))
+    stage.meet("a")
+    stage.hear_ready("a")
+    stage.meet("c")
+    await trio.sleep(20.0)
+    assert (LEASE_S, True) == stage.share.permits[-1]
+
+    stage.hear_ready("c")
+    await trio.sleep(REROUTED_S - BEAT_S)
+    assert (LEASE_S, announcer is Announcer) == stage.share.permits[-1]
 
     await trio.sleep(2 * BEAT_S)
 

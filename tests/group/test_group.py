@@ -27,6 +27,7 @@ class Idle:
     """A part of the group that does nothing."""
 
     complete = True
+    as_of = float("inf")
     lags = MappingProxyType({})
 
     def __init__(self, *_, **__):
@@ -41,6 +42,9 @@ class Idle:
 
     def current(self):
         return ()
+
+    def awaited(self, peer):
+        return False
 
     def notes(self):
         return []

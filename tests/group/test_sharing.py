@@ -182,6 +182,7 @@ async def test_after_a_cut_all_is_there_again_and_the_copy_counts_for_a_while(
     world.cut.add(a.place[0])
     await world.break_all()
     await trio.sleep(5)
+    assert 4 < trio.current_time() - b.sharing.as_of < 6
     a.flows.touch("meanwhile")
     assert ["lb1"] == list(b.sharing.current()), "lb1 may be dying, and this is the best copy"
     await trio.sleep(30)
@@ -193,6 +194,7 @@ async def test_after_a_cut_all_is_there_again_and_the_copy_counts_for_a_while(
 
     assert a.flows.flows == b.flows.flows
     assert ["lb1"] == list(b.sharing.current())
+    assert trio.current_time() - b.sharing.as_of < 1
 
 
 async def test_short_streams_that_bring_nothing_do_not_end_the_time_of_a_good_copy(
@@ -253,6 +255,51 @@ async def test_a_peer_that_starts_anew_is_followed(autojump_clock, world, nurser
 
     assert {"one": 1, "two": 1} == b.flows.flows
     assert ["lb1"] == list(b.sharing.current())
+
+
+async def test_who_ended_without_its_kernel_is_awaited_until_it_returns(
+    autojump_clock, world, nursery
+):
+    a, b = Balancer(1, ["one"]), Balancer(2)
+    b.meet(a)
+    await nursery.start(b.sharing.run)
+    async with trio.open_nursery() as first:
+        await first.start(a.sharing.run)
+        await trio.sleep(1)
+        assert not b.sharing.awaited("lb1")
+        first.cancel_scope.cancel()
+    await world.break_all()
+    await trio.sleep(1)
+    b.meet()
+    assert b.sharing.awaited("lb1")
+
+    a.start_anew()
+    b.meet(a)
+    async with trio.open_nursery() as second:
+        await second.start(a.sharing.run)
+        await trio.sleep(1)
+        assert not b.sharing.awaited("lb1")
+        second.cancel_scope.cancel()
+    await world.break_all()
+    await trio.sleep(1)
+    b.meet()
+    assert b.sharing.awaited("lb1")
+
+    await trio.sleep(31)
+
+    assert not b.sharing.awaited("lb1")
+
+
+async def test_who_cannot_be_reached_is_not_awaited(autojump_clock, world, nursery):
+    a, b = Balancer(1, ["one"]), Balancer(2)
+    await group(nursery, a, b)
+
+    world.cut.add(a.place[0])
+    await world.break_all()
+    await trio.sleep(5)
+    b.meet()
+
+    assert not b.sharing.awaited("lb1")
 
 
 async def test_a_peer_that_goes_and_returns_is_complete_anew(autojump_clock, world, nursery):
