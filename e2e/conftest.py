@@ -2,7 +2,6 @@
 """Scenarios run on whole labs, so all of them need root. Some run what is built and installed."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from e2e.checkout import copy_checkout
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,24 +54,12 @@ class Built:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("built")
-    files = tracked()
-    for name in files:
-        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / "source" / name)
+    files = copy_checkout(folder / "source")
     out = ("--outdir", folder / "dist", folder / "source")
     run(sys.executable, "-m", "build", *out, cwd=folder)
     (sdist,) = (folder / "dist").glob("*.tar.gz")
     (wheel,) = (folder / "dist").glob("*.whl")
     return Built(folder / "source", frozenset(files), sdist, wheel)
-
-
-def tracked() -> list[str]:
-    """Return what git tracks, and what is new and not ignored, as far as it exists."""
-    # Root may test a checkout of somebody else.
-    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
-    command += ["--cached", "--others", "--exclude-standard"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [name for name in said.split("\0") if name and (ROOT / name).is_file()]
 
 
 @pytest.fixture(scope="session")
