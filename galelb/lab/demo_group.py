@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from galelb.errors import LabError
+from galelb.lab.balancer_api import peers
 from galelb.lab.clients import run_load
 from galelb.lab.demo_jobs import held_jobs, targets_of
 from galelb.lab.group_ready import wait_group
@@ -27,9 +28,9 @@ _TAKEOVER_TIMEOUT_S = 15.0
 _BETWEEN_S = 2.0
 _CUT_OFF_S = 3.0
 _POLL_S = 0.05
-_LOSSES = ("balancer_kill", "partition")
 _UNSHARED_S = 0.5
-"""Flows that are younger may be unknown to the other balancers: twice what sharing takes."""
+"""Flows that are younger may be unknown to the other balancers: twice what sharing takes, or on a
+slow machine twice what it has taken last."""
 _LEAST_FOR_PARTITION = 3
 """Of two balancers none has a majority, so both go on."""
 
@@ -76,8 +77,8 @@ class GroupEvents:
             stop.set()
 
     async def _lose(self, balancer: Host, homes: Homes) -> None:
-        had = vips_of(homes, balancer)
-        window = self._open("balancer_kill", balancer)
+        had, young_s = vips_of(homes, balancer), await self._unshared_s(balancer)
+        window = self._open("balancer_kill", balancer, young_s)
         # The kernel of a machine forwards on when the daemon dies: this is the whole machine. Its
         # links first: the end of a process would be told to its peers by its kernel.
         cut(self.state.plan, balancer)
@@ -93,8 +94,8 @@ class GroupEvents:
         await self._back(window, balancer, homes)
 
     async def _cut_off(self, balancer: Host, homes: Homes) -> None:
-        had = vips_of(homes, balancer)
-        window = self._open("partition", balancer)
+        had, young_s = vips_of(homes, balancer), await self._unshared_s(balancer)
+        window = self._open("partition", balancer, young_s)
         cut(self.state.plan, balancer, silent=True)
         self.say(f"{balancer.name}: cut off from all, its links stay up; it had {_listed(had)}")
         await self._taken_over(window)
@@ -142,14 +143,19 @@ class GroupEvents:
             self.say(f"{balancer.name}: {error}")
         window.end = time.monotonic()
 
-    def _open(self, event: str, host: Host) -> Window:
-        makes_flows = event in _LOSSES and not self.state.spec.stateless
-        window = Window(
-            event=event,
-            host=host.name,
-            start=time.monotonic(),
-            young_s=_UNSHARED_S if makes_flows else 0.0,
-        )
+    async def _unshared_s(self, balancer: Host) -> float:
+        """Return how old a balancer's flows have to be for the others to know them."""
+        if self.state.spec.stateless:
+            return 0.0
+        found = [_UNSHARED_S]
+        for other in self.state.plan.of(Role.BALANCER):
+            if other is not balancer:
+                told = (await peers(other))["peers"]
+                found += [2 * (one["copy_behind_s"] or 0.0) for one in told]
+        return max(found)
+
+    def _open(self, event: str, host: Host, young_s: float = 0.0) -> Window:
+        window = Window(event=event, host=host.name, start=time.monotonic(), young_s=young_s)
         self.tally.windows.append(window)
         return window
 

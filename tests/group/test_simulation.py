@@ -46,16 +46,17 @@ def busiest(cluster):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("size", [3, 5, 10])
-def test_vips_of_a_dead_machine_have_an_owner_soon(size, seed):
-    cluster = Cluster(size, seed).form()
+@pytest.mark.parametrize("size", [2, 3, 5, 10])
+@pytest.mark.parametrize(("loss", "within"), [(0.0, TAKEOVER_S), (0.05, 2 * TAKEOVER_S)])
+def test_vips_of_a_dead_machine_have_an_owner_soon(size, seed, loss, within):
+    cluster = Cluster(size, seed, loss=loss).form()
     cluster.run(3 + 0.037 * seed)
 
     cluster.power_off(busiest(cluster))
 
     took = cluster.run_until(lambda: owned(cluster), 10)
     assert took is not None, cluster
-    assert took <= TAKEOVER_S, cluster
+    assert took <= within, cluster
 
 
 @pytest.mark.parametrize(("size", "within"), LARGE)
@@ -190,7 +191,7 @@ def test_loss_moves_no_address_and_changes_no_table():
     cluster = Cluster(10, 1, loss=0.05, duplicates=0.02, drift=1e-3).form()
     before = cluster.holders(), cluster.live()[0].table
 
-    cluster.run(120)
+    cluster.run(600)
 
     assert before == (cluster.holders(), cluster.live()[0].table)
     assert not cluster.watch.moves
