@@ -68,6 +68,16 @@ class FlowShare(Protocol):
         What `accept` brought in is not among them.
         """
 
+    @property
+    def stirred(self) -> bool:
+        """Return whether flows may have been made since the last `news`; no blocking."""
+
+    def news(self) -> list[bytes]:
+        """Return batches with flows that were made since the last call, as many as are found fast.
+
+        `changes` returns those that are missing, and does not return these again.
+        """
+
     def everything(self) -> Iterator[bytes]:
         """Iterate over batches with all flows, those of peers too."""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import attrs
 import structlog
@@ -32,7 +32,9 @@ __all__ = ["CHANGES_S", "SILENT_S", "Giving"]
 log = structlog.get_logger("galelb.sharing")
 
 CHANGES_S = 0.2
-"""Between two looks at what changed: flows younger than that die with their balancer."""
+"""Between two looks at what changed."""
+NEWS_S = 0.02
+"""Between two looks at which flows were made: those that are younger die with their machine."""
 SILENT_S = 10.0
 """A peer that acknowledges nothing for so long is dropped."""
 _SIGN_S = 1.0
@@ -70,7 +72,10 @@ class Giving:
             begun = trio.current_time()
             if self._lines:
                 await self._look(begun)
-            await trio.sleep_until(begun + CHANGES_S)
+            while (now := trio.current_time()) < begun + CHANGES_S:
+                await trio.sleep_until(min(now + NEWS_S, begun + CHANGES_S))
+                if self._lines:
+                    await self._glance()
 
     def lags(self, now: float) -> dict[str, float]:
         """Return by how many seconds each peer's copy of our flows is behind."""
@@ -181,17 +186,44 @@ class Giving:
         self._see_other_shares(shares)
         found: list[tuple[str, bytes]] = []
         for name, share in shares.items():
-            try:
-                with blamed(name, "changes"):
-                    batches = await trio.to_thread.run_sync(share.changes)
-                found += [(name, _fitting(batch)) for batch in batches]
-                self._failing.discard((name, "changes"))
-            except GaleError as error:
-                self._failed(name, "changes", error)
-                for line in self._lines.values():
-                    line.outbox.postpone(now)  # what this look has found is lost
+            batches = await self._read(name, "changes", share.changes)
+            if batches is None:
                 return
-        self._hand_out(found, now)
+            found += batches
+        self._beat += 1
+        self._hand_out(found, self._beat, now)
+
+    async def _glance(self) -> None:
+        """Hand flows that were made just now to all peers."""
+        for name, share in dict(self._shares()).items():
+            if self._known.get(name) is not share or not self._stirred(name, share):
+                continue
+            if batches := await self._read(name, "news", share.news):
+                self._hand_out(batches, None, trio.current_time())
+
+    def _stirred(self, name: str, share: FlowShare) -> bool:
+        try:
+            with blamed(name, "stirred"):
+                return share.stirred
+        except GaleError as error:
+            self._failed(name, "stirred", error)
+            return False
+
+    async def _read(
+        self, name: str, what: str, read: Callable[[], list[bytes]]
+    ) -> list[tuple[str, bytes]] | None:
+        """Return what is new, by forwarder; None when that failed, and all has to be sent again."""
+        try:
+            with blamed(name, what):
+                batches = await trio.to_thread.run_sync(read)
+            found = [(name, _fitting(batch)) for batch in batches]
+        except GaleError as error:
+            self._failed(name, what, error)
+            for line in self._lines.values():
+                line.outbox.postpone(trio.current_time())  # what was found is lost
+            return None
+        self._failing.discard((name, what))
+        return found
 
     def _see_other_shares(self, shares: dict[str, FlowShare]) -> None:
         known, self._known = self._known, shares
@@ -200,10 +232,9 @@ class Giving:
         for line in self._lines.values():
             line.outbox.restart()
 
-    def _hand_out(self, found: Iterable[tuple[str, bytes]], now: float) -> None:
-        self._beat += 1
+    def _hand_out(self, found: Collection[tuple[str, bytes]], beat: int | None, now: float) -> None:
         for peer, line in self._lines.items():
-            if not line.outbox.put(found, self._beat, now):
+            if not line.outbox.put(found, beat, now):
                 log.warning("peer_takes_flows_too_slowly", peer=peer)
             line.work.set()
 

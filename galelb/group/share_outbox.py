@@ -58,15 +58,19 @@ class Outbox:
         """Return what tells that everything has been sent."""
         return Whole(_milliseconds(now - self._begun))
 
-    def put(self, found: Iterable[tuple[str, bytes]], beat: int, now: float) -> bool:
-        """Add what had changed by `now`, by forwarder; return whether there was room."""
+    def put(self, found: Iterable[tuple[str, bytes]], beat: int | None, now: float) -> bool:
+        """Add what has changed, by forwarder; return whether there was room.
+
+        With a beat it is all that had changed by `now`.
+        """
         if self.behind:
             return True
         for forwarder, data in found:
             self._queue.append(Batch(forwarder, data))
             self._bytes += len(data)
-        self._queue.append((beat, now))
-        self._unacknowledged.append((beat, now))
+        if beat is not None:
+            self._queue.append((beat, now))
+            self._unacknowledged.append((beat, now))
         if self._bytes <= MAX_QUEUE and len(self._unacknowledged) <= _MAX_BEATS:
             return True
         self.overflows += 1

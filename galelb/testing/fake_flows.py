@@ -27,11 +27,17 @@ class FakeFlows:
         self.room: tuple[SourceAddress, ...] = ()
         self.sources: tuple[SourceAddress, ...] = ()
         self._changed: dict[str, int] = dict(self.flows)
+        self._made: set[str] = set()
 
     def touch(self, *names: str) -> None:
         """Make flows, or change them."""
         for name in names:
             self.flows[name] = self._changed[name] = self.flows.get(name, 0) + 1
+
+    def make(self, *names: str) -> None:
+        """Make flows, and notice at once."""
+        self.touch(*names)
+        self._made.update(names)
 
     def own(self) -> Sequence[SourceAddress]:
         """Return `sources`."""
@@ -44,6 +50,19 @@ class FakeFlows:
     def permit(self, seconds: float | None, *, whole: bool) -> None:
         """Note it in `permitted`."""
         self.permitted.append((seconds, whole))
+
+    @property
+    def stirred(self) -> bool:
+        """Whether some were made by `make`."""
+        self.before("stirred")
+        return bool(self._made)
+
+    def news(self) -> list[bytes]:
+        """Return what was made since the last call, unless it was told of meanwhile."""
+        self.before("news")
+        made, self._made = self._made, set()
+        new = {name: self._changed.pop(name) for name in made & self._changed.keys()}
+        return list(self._batches(new))
 
     def changes(self) -> list[bytes]:
         """Return what was touched since the last call."""

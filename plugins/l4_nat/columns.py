@@ -75,6 +75,18 @@ class Columns:
                 found = np.where(same & (found < 0), at, found)
         return found
 
+    def near(self, hashes: Words) -> Indices:
+        """Return all places where entries of keys with these hashes can be, each once."""
+        mask = np.uint64(self._buckets - 1)
+        buckets = np.unique(np.concatenate([hashes & mask, hashes >> _HALF & mask]))
+        first = buckets.astype(np.int64) * _ENTRIES
+        return (first[:, None] + np.arange(_ENTRIES)).ravel()
+
+    def at(self, at: Indices) -> Words:
+        """Return the words of entries."""
+        words: Words = self.rows[at, -1]
+        return words
+
     def _hash(self, keys: Words) -> Words:
         """Return what l4_nat_key_make (flow.h) computes."""
         state = np.broadcast_to(self._seed, len(keys))

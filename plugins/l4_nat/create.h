@@ -37,6 +37,24 @@ static __always_inline u32 l4_nat_first_state(struct gale_packet *p)
 	return p->tcp_flags & GALE_TCP_SYN ? L4_NAT_TCP | L4_NAT_SYN : L4_NAT_TCP;
 }
 
+/* In a group: remember for user space where the new flow is. One that reads too early misses it. */
+static __always_inline void l4_nat_note(u32 family, u64 hash)
+{
+	struct l4_nat_lease *lease = l4_nat_lease_get();
+	u32 at = 0;
+	u64 *note;
+
+	if (!lease || lease->until == L4_NAT_FOR_EVER)
+		return;
+	note = l4_nat_news.lookup(&at);
+	if (!note)
+		return;
+	at = 1 + (__sync_fetch_and_add(note, 1) & (L4_NAT_NEWS - 1));
+	note = l4_nat_news.lookup(&at);
+	if (note)
+		*note = family == GALE_FAMILY_IPV6 ? hash | 1ULL << 31 : hash & ~(1ULL << 31);
+}
+
 /* With the lock held and no entry there: make the flow. 0 or a reason. */
 static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target *t,
 				       struct l4_nat_key *k, u16 now, u64 *word)
@@ -71,6 +89,7 @@ static __always_inline int l4_nat_make(struct gale_packet *p, struct gale_target
 	*word = l4_nat_word(n.slice, n.port, state, now);
 	gale_trace_step(GALE_STEP_FLOW_MADE, n.port);
 	l4_nat_publish(entry, p->family, k, *word);
+	l4_nat_note(p->family, k->hash);
 	return 0;
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from galelb_plugins.l4_nat.codec import FOR_EVER, lease_to_leaf
 from galelb_plugins.l4_nat.columns import Places, Words, read_places
 from galelb_plugins.l4_nat.importer import ADDED, BUSY, FLOW_TYPE, KNOWN, UPDATED, Importer
 from galelb_plugins.l4_nat.layout import FAMILIES
+from galelb_plugins.l4_nat.news import News
 from galelb_plugins.l4_nat.options import L4NatOptions
 from galelb_plugins.l4_nat.planner import Planner
 from galelb_plugins.l4_nat.sweep import current_tick
@@ -31,6 +33,9 @@ RETRY_S = 1.0
 _NANOSECONDS = 1_000_000_000
 _LAST_AGE = (1 << 15) - 1
 _IDS = 1 << 16
+
+T = TypeVar("T")
+Numbers = npt.NDArray[np.int64]
 
 
 class NatShare:
@@ -57,6 +62,7 @@ class NatShare:
             for version in FAMILIES
             if f"l4_nat_flows{version}" in datapath.maps
         }
+        self._news = News(datapath.maps["l4_nat_news"])
         self._lock = threading.Lock()
         self._waiting = Waiting()
         self._places: Places | None = None
@@ -112,6 +118,27 @@ class NatShare:
                 for data in self._encode(told.version, places, told.changes(places, tick))
             ]
 
+    @property
+    def stirred(self) -> bool:
+        """Whether flows were made since the last news."""
+        return self._news.some
+
+    def news(self) -> list[bytes]:
+        """Return batches of flows that were made since the last call."""
+        with self._lock:
+            found = self._news.take()
+            if not found:
+                return []
+            places, tick = self._read_places(), current_tick(self._datapath)
+            return [
+                data
+                for version, hashes in found.items()
+                if version in self._told
+                for data in self._encode(
+                    version, places, self._told[version].news(hashes, places, tick)
+                )
+            ]
+
     def everything(self) -> Iterator[bytes]:
         """Iterate over batches of all flows; reads a part of a table for each few of them."""
         with self._lock:
@@ -155,19 +182,18 @@ class NatShare:
 
     def _encode(self, version: int, places: Places, parts: Iterable[Records]) -> Iterator[bytes]:
         """Name flows by what they are; those of a service or node that is gone are left out."""
-        services = {number: _name(one) for number, one in self._services().items()}
-        names, keys = list(services.values()), list(places.by_id.values())
-        by_service, by_slice = _numbers(services), _numbers(places.by_id)
+        known = self._services()
         for records in parts:
-            service, part = by_service[records["service"]], by_slice[records["slice"]]
+            service, services = _named(records["service"], known)
+            part, slices = _named(records["slice"], places.by_id)
             good = (service >= 0) & (part >= 0)
             records["service"], records["slice"] = service, part
             yield from encode(
                 Batch(
                     version=version,
                     tick_us=self._tick_us,
-                    services=names,
-                    slices=keys,
+                    services=[_name(one) for one in services],
+                    slices=slices,
                     records=records[good],
                 )
             )
@@ -264,12 +290,14 @@ def _name(service: Service) -> ServiceName:
     return ServiceName(service.vip, service.port, service.vlan, service.protocol)
 
 
-def _numbers(known: Iterable[int]) -> npt.NDArray[np.int64]:
-    """Return the place of each number in an iteration; -1 for others."""
-    places = np.full(_IDS, -1, np.int64)
-    for place, number in enumerate(known):
-        places[number] = place
-    return places
+def _named(numbers: npt.NDArray[np.integer], known: Mapping[int, T]) -> tuple[Numbers, list[T]]:
+    """Return what these numbers name, and for each number the place of that; -1 = nothing."""
+    used, which = np.unique(numbers, return_inverse=True)
+    names = [known.get(number) for number in used.tolist()]
+    found = [one for one in names if one is not None]
+    there = np.array([one is not None for one in names], np.bool_)
+    places = np.where(there, np.cumsum(there) - 1, -1)
+    return places[which], found
 
 
 def _side(states: npt.NDArray[np.uint8], ages: npt.NDArray[np.uint16], tick: int) -> Words:

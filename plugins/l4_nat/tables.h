@@ -33,6 +33,7 @@
 #define L4_NAT_SOURCES		256
 #define L4_NAT_POOL		64	/* source addresses in use per family */
 #define L4_NAT_FOR_EVER		(~0ULL)
+#define L4_NAT_NEWS		4096	/* flows made last that are remembered: some of 20 ms at 100,000/s */
 #define L4_NAT_LEASE_PARTIAL	1	/* an unknown flow may be a peer's: not begun without SYN, not reset */
 #define L4_NAT_NO_PORT(port)	0
 
@@ -119,6 +120,11 @@ struct l4_nat_lease {
 	u64 flags;		/* L4_NAT_LEASE_* */
 };
 
+/*
+ * In a group: how many flows were ever made, then the hashes of the last ones, bit 31 set for IPv6 (no
+ * table has so many buckets), so that peers can be told at once. read only for user space
+ */
+GALE_MAP("array", u32, u64, l4_nat_news, 1 + L4_NAT_NEWS, BPF_F_MMAPABLE)
 /* forward flows: read only for user space */
 GALE_MAP("array", u32, struct l4_nat_bucket4, l4_nat_flows4, L4_NAT_BUCKETS4, BPF_F_MMAPABLE)
 /* one lock per key hash */

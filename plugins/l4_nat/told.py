@@ -119,6 +119,15 @@ class Told:
                     yield self._tell(changed, tick)
         self._flows = flows
 
+    def news(self, hashes: Words, places: Places, tick: int) -> Iterator[Records]:
+        """Iterate over what is new of flows with these hashes of keys, and take it for told."""
+        at = self._forward.near(hashes)
+        words = self._forward.at(at)
+        new = (words >= np.uint64(USED)) & ((words ^ self._words[at]) & (_SAME | _STATE) != 0)
+        changed = self._changed(self._read(at[new], words[new], places), tick)
+        if len(changed.at):
+            yield self._tell(changed, tick)
+
     def everything(self, places: Places, tick: int) -> Iterator[Records]:
         """Iterate over all flows; what peers were told stays as it was."""
         for first in range(0, self._forward.entries, _STEP):

@@ -3,6 +3,7 @@
 
 import contextlib
 from ipaddress import ip_address
+from math import ceil
 
 import pytest
 import trio
@@ -57,6 +58,21 @@ async def test_changes_arrive_within_a_look(autojump_clock, world, nursery):
     await trio.sleep(0.25)
 
     assert {"old": 2, "new": 1} == b.flows.flows
+
+
+async def test_new_flows_arrive_at_once_and_once(autojump_clock, world, nursery):
+    a, b = Balancer(1, ["old"]), Balancer(2)
+    await group(nursery, a, b)
+    taken = b.metric("galelb_shared_flows_total")
+    await trio.sleep_until(ceil(trio.current_time()) + 0.05)
+
+    a.flows.make("new")
+    await trio.sleep(0.025)
+    assert {"old": 1, "new": 1} == b.flows.flows
+    await trio.sleep(1)
+
+    now = b.metric("galelb_shared_flows_total")
+    assert [1, 0] == [now[one,] - taken[one,] for one in ("added", "known")]
 
 
 async def test_a_late_joiner_gets_all_and_says_when(autojump_clock, world, nursery):
@@ -367,15 +383,16 @@ def failing(*methods):
     return before
 
 
-@pytest.mark.parametrize("method", ["changes", "everything"])
+@pytest.mark.parametrize("method", ["changes", "everything", "news", "stirred"])
 async def test_flows_that_cannot_be_read_end_nothing(autojump_clock, world, nursery, method):
     a, b = Balancer(1, ["one"]), Balancer(2)
     await group(nursery, a, b)
     with capture_logs() as logs:
         a.flows.before = failing(method)
         await world.break_all()
-        a.flows.touch("two")
-        await trio.sleep(30)
+        for number in range(30):
+            a.flows.make(f"two{number}")
+            await trio.sleep(1)
     assert 1 == sum(one["event"] == "flows_not_read" for one in logs), logs
 
     a.flows.before = lambda method: None
