@@ -59,17 +59,16 @@ class Addresses:
     holdings: Holdings = attrs.Factory(Holdings)
     _held: frozenset[Held] = frozenset()
     _joining: Joining = attrs.field(init=False, factory=lambda: Joining(trio.current_time()))
-    _knowledge: Knowledge = attrs.field(init=False)
+    _knowledge: Knowledge = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Knowledge(self.copies), takes_self=True)
+    )
     _ready: frozenset[str] = frozenset()
-    """Who may have addresses, as far as is known here."""
+    """Who may have addresses, as far as is known here; kept for routers that choose among them."""
     _stopping: bool = False
     _shared_until: float = float("-inf")
     _moved: trio.Event = attrs.Factory(trio.Event)
     _foreign: tuple[SourceAddress, ...] = ()
     _roomy: frozenset[int] = frozenset()
-
-    def __attrs_post_init__(self) -> None:
-        self._knowledge = Knowledge(self.copies)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew the permission for new flows each second, and get ready when it is time."""
@@ -126,9 +125,11 @@ class Addresses:
 
     def _see_other_ways(self, now: float) -> None:
         """Note when routers may send flows to other balancers than before."""
+        if self.announcer is None or not self.announcer.every_balancer:
+            return
         before = self._ready
         self._ready = frozenset(one.name for one in self.state.members(now) if one.ready)
-        if self.announcer is not None and self.announcer.every_balancer and self._ready != before:
+        if self._ready != before:
             self._knowledge.moved(now, REROUTED_S)
 
     def _get_ready(self, now: float) -> None:

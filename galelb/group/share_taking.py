@@ -63,7 +63,8 @@ class Copy:
         self._changed = changed
         self._skipped: set[str] = set()
         self._lost = False
-        self._as_of = now
+        self.as_of = now
+        """The moment since which it knows nothing."""
         self._progress = now
         self._broken_at: float | None = now
         """When the last stream broke that had brought everything; None = the one of now has."""
@@ -71,7 +72,7 @@ class Copy:
 
     def behind(self, now: float) -> float:
         """Return by how many seconds the copy is behind."""
-        return now - self._as_of
+        return now - self.as_of
 
     def current(self, now: float) -> bool:
         """Whether it is as good as what the peer has, or had when its stream broke."""
@@ -126,7 +127,7 @@ class Copy:
                 self._became_whole(now - age_ms / 1000)
             case Beat(number, age_ms):
                 if number != STILL_THERE:
-                    self._as_of = now - age_ms / 1000
+                    self.as_of = now - age_ms / 1000
                 return Ack(number)
             case _:
                 raise RemoteProtocolError("connection sharing: this comes out of turn")
@@ -134,7 +135,7 @@ class Copy:
 
     def _became_whole(self, as_of: float) -> None:
         self.complete, self.given_up = True, False
-        self._broken_at, self._as_of = None, as_of
+        self._broken_at, self.as_of = None, as_of
         log.info("peer_flows_complete", peer=self._peer, **self.flows)
         self._changed()
 

@@ -139,7 +139,7 @@ class FlowSharing:
         """
         now = trio.current_time()
         copies = [one.copy for one in self._followed.values() if not one.copy.given_up]
-        return min([now, *(now - copy.behind(now) for copy in copies)])
+        return min([now, *(copy.as_of for copy in copies)])
 
     def awaited(self, peer: str) -> bool:
         """Whether a peer's daemon ended a moment ago and its kernel did not.

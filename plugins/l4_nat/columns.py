@@ -65,10 +65,7 @@ class Columns:
     def find(self, keys: Words) -> Indices:
         """Return where the entries of these keys are (rows of words); -1 = nowhere."""
         found = np.full(len(keys), -1, np.int64)
-        hashes = self._hash(keys)
-        mask = np.uint64(self._buckets - 1)
-        for bucket in (hashes & mask, hashes >> _HALF & mask):
-            first = bucket.astype(np.int64) * _ENTRIES
+        for first in self._first_of_buckets(self._hash(keys)):
             for at in (first + n for n in range(_ENTRIES)):
                 rows = self.rows[at]
                 same = (rows[:, :-1] == keys).all(axis=1) & (rows[:, -1] >= USED)
@@ -77,15 +74,14 @@ class Columns:
 
     def near(self, hashes: Words) -> Indices:
         """Return all places where entries of keys with these hashes can be, each once."""
-        mask = np.uint64(self._buckets - 1)
-        buckets = np.unique(np.concatenate([hashes & mask, hashes >> _HALF & mask]))
-        first = buckets.astype(np.int64) * _ENTRIES
+        first = np.unique(np.concatenate(self._first_of_buckets(hashes)))
         return (first[:, None] + np.arange(_ENTRIES)).ravel()
 
-    def at(self, at: Indices) -> Words:
-        """Return the words of entries."""
-        words: Words = self.rows[at, -1]
-        return words
+    def _first_of_buckets(self, hashes: Words) -> tuple[Indices, Indices]:
+        """Return where both buckets of each hash begin: l4_nat_index (flow.h)."""
+        mask = np.uint64(self._buckets - 1)
+        one, other = hashes & mask, hashes >> _HALF & mask
+        return one.astype(np.int64) * _ENTRIES, other.astype(np.int64) * _ENTRIES
 
     def _hash(self, keys: Words) -> Words:
         """Return what l4_nat_key_make (flow.h) computes."""

@@ -33,7 +33,7 @@
 #define L4_NAT_SOURCES		256
 #define L4_NAT_POOL		64	/* source addresses in use per family */
 #define L4_NAT_FOR_EVER		(~0ULL)
-#define L4_NAT_NEWS		4096	/* flows made last that are remembered: some of 20 ms at 100,000/s */
+#define L4_NAT_NEWS		4096	/* flows made last that are remembered: those of 40 ms at 100,000/s */
 #define L4_NAT_LEASE_PARTIAL	1	/* an unknown flow may be a peer's: not begun without SYN, not reset */
 #define L4_NAT_NO_PORT(port)	0
 

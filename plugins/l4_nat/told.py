@@ -58,6 +58,12 @@ def _states(words: Words) -> Ticks:
     return (words >> np.uint64(16) & np.uint64(SHARED_STATE)).astype(np.int64)
 
 
+def _differ(words: Words, told: Words) -> Flags:
+    """Return which words stand for another flow than was told, or for another state of it."""
+    differ: Flags = (words ^ told) & (_SAME | _STATE) != 0
+    return differ
+
+
 def _idle(words: Words, tick: int) -> Ticks:
     """Return ticks since words were written; what is a moment in the future counts as now."""
     idle = (tick - (words & _AGE).astype(np.int64)) % _AGES
@@ -110,7 +116,7 @@ class Told:
             np.copyto(told, np.uint64(0), where=~used)
             wanted = used
             if (number + self._round) % turns:
-                wanted = used & ((words ^ told) & (_SAME | _STATE) != 0)
+                wanted = used & _differ(words, told)
             at = np.flatnonzero(wanted)
             if len(at):
                 seen = self._read(at + first, words[at], places)
@@ -122,8 +128,8 @@ class Told:
     def news(self, hashes: Words, places: Places, tick: int) -> Iterator[Records]:
         """Iterate over what is new of flows with these hashes of keys, and take it for told."""
         at = self._forward.near(hashes)
-        words = self._forward.at(at)
-        new = (words >= np.uint64(USED)) & ((words ^ self._words[at]) & (_SAME | _STATE) != 0)
+        words = self._forward.rows[at, -1]
+        new = (words >= np.uint64(USED)) & _differ(words, self._words[at])
         changed = self._changed(self._read(at[new], words[new], places), tick)
         if len(changed.at):
             yield self._tell(changed, tick)
@@ -154,7 +160,7 @@ class Told:
 
     def _changed(self, seen: _Seen, tick: int) -> _Seen:
         told, told_back = self._words[seen.at], self._backs[seen.at]
-        other = (seen.words ^ told) & (_SAME | _STATE) != 0
+        other = _differ(seen.words, told)
         other |= (seen.backs ^ told_back) & _STATE != 0
         now = np.minimum(_idle(seen.words, tick), _idle(seen.backs, tick))
         before = np.minimum(_idle(told, tick), _idle(told_back, tick))

@@ -30,6 +30,17 @@ async def start(nursery, *balancers):
         await nursery.start(one.sharing.run)
 
 
+@contextlib.asynccontextmanager
+async def living(world, balancer):
+    """Have a daemon run: the block begins after a second, and the daemon ends with it."""
+    async with trio.open_nursery() as life:
+        await life.start(balancer.sharing.run)
+        await trio.sleep(1)
+        yield
+        life.cancel_scope.cancel()
+    await world.break_all()
+
+
 async def group(nursery, *balancers):
     """Start balancers, and wait until all have everything."""
     await start(nursery, *balancers)
@@ -258,11 +269,8 @@ async def test_a_peer_that_starts_anew_is_followed(autojump_clock, world, nurser
     a, b = Balancer(1, ["one"]), Balancer(2)
     b.meet(a)
     await nursery.start(b.sharing.run)
-    async with trio.open_nursery() as first:
-        await first.start(a.sharing.run)
-        await trio.sleep(1)
-        first.cancel_scope.cancel()
-    await world.break_all()
+    async with living(world, a):
+        pass
 
     a.start_anew()
     a.flows.touch("two")
@@ -279,24 +287,16 @@ async def test_who_ended_without_its_kernel_is_awaited_until_it_returns(
     a, b = Balancer(1, ["one"]), Balancer(2)
     b.meet(a)
     await nursery.start(b.sharing.run)
-    async with trio.open_nursery() as first:
-        await first.start(a.sharing.run)
-        await trio.sleep(1)
+    async with living(world, a):
         assert not b.sharing.awaited("lb1")
-        first.cancel_scope.cancel()
-    await world.break_all()
     await trio.sleep(1)
     b.meet()
     assert b.sharing.awaited("lb1")
 
     a.start_anew()
     b.meet(a)
-    async with trio.open_nursery() as second:
-        await second.start(a.sharing.run)
-        await trio.sleep(1)
+    async with living(world, a):
         assert not b.sharing.awaited("lb1")
-        second.cancel_scope.cancel()
-    await world.break_all()
     await trio.sleep(1)
     b.meet()
     assert b.sharing.awaited("lb1")

@@ -13,14 +13,24 @@ import attrs
 import trio
 
 from e2e.hosts.model import Client
+from galelb.lab.http_client import Target
 from tests.machines.group import Machines
+from tests.machines.machine import Machine
 
-__all__ = ["VIP", "Deployment", "Neighbour", "Played"]
+__all__ = ["NAMES", "VIP", "WEB", "Deployment", "Neighbour", "Played", "main_pid"]
 
 FOLDER = Path(__file__).parents[2] / "ansible"
+NAMES = ["lb-0", "lb-1", "node-0"]
 VIP = "10.77.0.100"
+WEB = Target(VIP, 80)
 _MOST_S = 600
 _RECAP = re.compile(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+) ", re.M)
+
+
+def main_pid(machine: Machine) -> str:
+    """Return the process id of the daemon on a machine, "0" without one."""
+    unit = "galelb-node" if machine.name.startswith("node") else "galelb"
+    return machine.run("systemctl", "show", "--property=MainPID", "--value", unit).strip()
 
 
 @attrs.frozen

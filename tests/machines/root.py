@@ -13,16 +13,8 @@ __all__ = ["PACKAGES", "debian_root"]
 SUITE = "bookworm"
 PACKAGES = (
     *("ca-certificates", "curl", "dbus", "ethtool", "git", "iproute2", "libbpf1", "mount"),
-    *(
-        "nftables",
-        "openssh-server",
-        "procps",
-        "python3",
-        "python3-apt",
-        "python3-bpfcc",
-        "python3-venv",
-    ),
-    *("sudo", "systemd", "systemd-sysv", "util-linux"),
+    *("nftables", "openssh-server", "procps", "python3", "python3-apt", "python3-bpfcc"),
+    *("python3-venv", "sudo", "systemd", "systemd-sysv", "util-linux"),
 )
 _CACHE = Path("/var/cache/galelb-machines")
 _RECIPE = 1

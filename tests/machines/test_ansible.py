@@ -7,21 +7,12 @@ import pytest
 
 from e2e.hosts.traffic import ask, traffic
 from galelb.lab.http_client import Target
-from tests.machines.ansible import VIP, Deployment, Neighbour
-from tests.machines.group import machines
+from tests.machines.ansible import NAMES, VIP, WEB, Neighbour, main_pid
 
 pytestmark = pytest.mark.e2e
 
-NAMES = ["lb-0", "lb-1", "node-0"]
-WEB = Target(VIP, 80)
 LEFT = ["/etc/galelb", "/opt/galelb", "/opt/galelb-versions", "/usr/local/bin/galelb"]
 LEFT += ["/run/galelb", "/var/lib/galelb", "/var/cache/galelb"]
-
-
-@pytest.fixture
-def deployment(wheelhouse, tmp_path):
-    with machines(NAMES) as found:
-        yield Deployment(found, wheelhouse, f"1 {'5ac0' * 16}", tmp_path)
 
 
 @pytest.mark.timeout(1200)
@@ -99,11 +90,6 @@ async def a_rolling_restart_fails_no_request(deployment, client):
     for name in ("lb-0", "lb-1"):
         assert pids[name] != main_pid(deployment.found[name])
     assert pids["node-0"] == main_pid(deployment.found["node-0"])
-
-
-def main_pid(machine):
-    unit = "galelb-node" if machine.name.startswith("node") else "galelb"
-    return machine.run("systemctl", "show", "--property=MainPID", "--value", unit).strip()
 
 
 def configurations(deployment):

@@ -8,24 +8,14 @@ import pytest
 
 from e2e.checkout import copy_checkout
 from e2e.hosts.traffic import ask, traffic
-from galelb.lab.http_client import Target
-from tests.machines.ansible import VIP, Deployment, Neighbour
-from tests.machines.group import machines
+from tests.machines.ansible import NAMES, WEB, Neighbour, main_pid
 
 pytestmark = pytest.mark.e2e
 
-NAMES = ["lb-0", "lb-1", "node-0"]
-WEB = Target(VIP, 80)
 REPOSITORY = "/srv/galelb.git"
 RELEASE = re.compile(r"/opt/galelb-versions/([^/]+)/")
 LATER = "0.1.0.dev77"
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
-
-
-@pytest.fixture
-def deployment(wheelhouse, tmp_path):
-    with machines(NAMES) as found:
-        yield Deployment(found, wheelhouse, f"1 {'5ac0' * 16}", tmp_path)
 
 
 @pytest.fixture
@@ -76,7 +66,6 @@ def releases(deployment):
     """What runs on each machine, by the folder that its process has libraries from."""
     found = {}
     for name, machine in deployment.found.items():
-        unit = "galelb-node" if name.startswith("node") else "galelb"
-        pid = machine.run("systemctl", "show", "--property=MainPID", "--value", unit).strip()
-        (found[name],) = set(RELEASE.findall(machine.run("cat", f"/proc/{pid}/maps")))
+        maps = machine.run("cat", f"/proc/{main_pid(machine)}/maps")
+        (found[name],) = set(RELEASE.findall(maps))
     return found
